@@ -1,0 +1,121 @@
+"""The command line. It checks names before anything heavy is imported, and never shows a traceback for input."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.errors import InputError
+
+LOCAL_RESULTS = Path("results") / "local"
+
+
+class OneLineErrors(click.Group):
+    """Prints an InputError as one line and exits with code 2."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except InputError as error:
+            click.echo(f"error: {error}", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            click.echo("interrupted; finished runs are kept, and the same command goes on from them", err=True)
+            context.exit(130)
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
+@click.option("--suite", help="segmentation or generation: what is trained and how it is judged.")
+@click.option("--variants", help="Registered networks, separated by commas.  [default: all]")
+@click.option("--variant", "others", multiple=True, metavar="MODULE:FACTORY|FILE.py:CLASS",
+              help="A network written elsewhere; may be given more than once.")
+@click.option("--dataset", help="A registered data set (see: list).  [default: the profile's]")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR",
+              help="Your own: images/ + masks/ to segment; a folder of images, or one per class, to generate.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where registered data sets lie that are not embedded (MNIST, CIFAR-10, ...).")
+@click.option("--download", is_flag=True, help="Let such a data set be fetched into --data-root.")
+@click.option("--seeds", type=int, help="Runs per network, with seeds 0, 1, ...  [default: the profile's]")
+@click.option("--profile", default="quick", show_default=True, help="smoke, quick, standard, or a YAML file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--inception-weights", type=click.Path(path_type=Path), metavar="FILE",
+              help="Compute FID from Inception features with torch-fidelity's weights file.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where runs and report go.  [default: results/local/SUITE-DATA-PROFILE]")
+@click.option("--in-process", is_flag=True, help="Run in this process, to debug; memory is then not comparable.")
+@click.pass_context
+def main(context: click.Context, suite: str | None, variants: str | None, others: tuple[str, ...],
+         out: Path | None, in_process: bool, **asked) -> None:
+    """Benchmark U-Net variants: python bench.py --suite generation"""
+    if context.invoked_subcommand is not None:
+        return
+    if suite is None:
+        click.echo(context.get_help())
+        return
+    from harness.plan import Request, check_names
+    named = tuple(name.strip() for name in (variants or "").split(",") if name.strip())
+    request = Request(suite=suite, variants=tuple(dict.fromkeys((*named, *others))), **asked)
+    check_names(request)
+    context.exit(run_suite(request, out, in_process))
+
+
+def run_suite(request, out: Path | None, in_process: bool) -> int:
+    """Plan, run, report; 2 where a run did not end well or a record could not be read, otherwise 0."""
+    from rich.console import Console
+
+    from harness.execute import execute, prepare
+    from harness.plan import data_spec, load_data, make_plan, read_profile
+    from harness.progress import Display
+
+    console = Console()
+    spec = data_spec(request, read_profile(request.profile, request.suite))
+    if out is None:
+        data_name = Path(spec.root).resolve().name if spec.name == "folder" else spec.name
+        out = LOCAL_RESULTS / f"{request.suite}-{data_name}-{Path(request.profile).stem}"
+    _, cache = prepare(out)
+    data = load_data(spec, request.suite)
+    plan = make_plan(request, data, cache)
+    console.print(f"{request.suite} on {data.name}: {len(plan)} runs "
+                  f"({len({run.variant for run in plan})} networks), results in {out}", highlight=False, markup=False)
+    with Display(console, len(plan)) as display:
+        records = execute(plan, data, out, fresh_process=not in_process, listener=display)
+    problems = show_report(out, console)
+    bad = [record for record in records if record.status != "ok"]
+    for record in bad:
+        click.echo(f"{record.status}: {record.spec.variant}, seed {record.spec.seeds.init}: {record.error}", err=True)
+    return 2 if bad or problems else 0
+
+
+def show_report(out: Path, console) -> list[str]:
+    """Write the report of ``out``, print its tables; the unreadable records, each said on a line."""
+    from harness.report import write_report
+    report = write_report(out)
+    report.print(console)
+    for problem in report.problems:
+        click.echo(problem, err=True)
+    console.print(f"report: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    return report.problems
+
+
+@main.command("list")
+def list_command() -> None:
+    """Networks, suites, data sets and profiles, a line each."""
+    import variants
+    from harness import datasets, suites
+    from harness.plan import profile_names
+    for title, registry in (("networks", variants.registry), ("suites", suites.registry),
+                            ("data sets", datasets.registry)):
+        click.echo(f"{title}:")
+        for name in registry.names():
+            click.echo(f"  {name:18s}{registry.describe(name)}")
+    click.echo("profiles:\n  " + ", ".join(profile_names()))
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write tables, plots and report.html again from the records in DIR/runs."""
+    from rich.console import Console
+    sys.exit(2 if show_report(folder, Console()) else 0)

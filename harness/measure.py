@@ -1,0 +1,126 @@
+"""What a network costs: parameters, multiply-accumulates, time, memory."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.record import Metric
+
+
+def count_parameters(model: nn.Module) -> Metric:
+    """Trainable parameters."""
+    value = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Metric(value=value, label="Parameters", unit="", direction="lower", n=1)
+
+
+def count_macs(model: nn.Module, *inputs: torch.Tensor | None) -> dict[str, Metric]:
+    """Multiply-accumulates and FLOPs (= 2 x MACs) of one forward pass of ``model`` on ``inputs``.
+
+    Model and inputs must be on the meta device: nothing is computed, and on a CPU the fused attention
+    kernel would escape the counter. Convolutions and matrix products count; norms and activations do not.
+    """
+    assert all(p.is_meta for p in model.parameters()), "count on the meta device"
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(*inputs)
+    flops = counter.get_total_flops()
+    protocol = {"input": [list(x.shape) for x in inputs if x is not None]}
+    return {"macs": Metric(value=flops // 2, label="MACs", unit="MAC", direction="lower", n=1, protocol=protocol),
+            "flops": Metric(value=flops, label="FLOPs", unit="FLOP", direction="lower", n=1, protocol=protocol)}
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def time_calls(call: Callable[[], object], device: torch.device, *, warmup: int = 1, repeats: int = 5) -> list[float]:
+    """Seconds of each of ``repeats`` calls, after ``warmup`` that are not counted, synchronised."""
+    seconds = []
+    for i in range(warmup + repeats):
+        synchronize(device)
+        started = time.perf_counter()
+        call()
+        synchronize(device)
+        if i >= warmup:
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def throughput(label: str, images_per_call: int, seconds: list[float], protocol: dict) -> Metric:
+    """Images per second at the median of ``seconds`` per call; NaN where nothing was timed."""
+    value = images_per_call / statistics.median(seconds) if seconds else float("nan")
+    return Metric(value=value, label=label, unit="images/s", direction="higher", n=len(seconds), protocol=protocol)
+
+
+def step_time(seconds: list[float], protocol: dict) -> Metric:
+    """Median training step in milliseconds."""
+    value = 1e3 * statistics.median(seconds) if seconds else float("nan")
+    return Metric(value=value, label="Training step", unit="ms", direction="lower", n=len(seconds), protocol=protocol)
+
+
+class PeakMemory:
+    """Most memory in use between its making and :meth:`stop`, above what was in use at its making, in bytes.
+
+    On CUDA the allocator's own peak; elsewhere the process's peak resident set, which is only right in a
+    process that has done nothing larger before (runs are made in fresh processes for that reason).
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+        else:
+            _reset_peak_resident()
+            self.before = _resident_bytes()
+
+    def stop(self, protocol: dict) -> Metric:
+        """The peak so far, as a metric; ``protocol`` says what was done meanwhile (batch, precision)."""
+        if self.device.type == "cuda":
+            peak, kind = torch.cuda.max_memory_allocated(self.device), "CUDA allocator"
+        else:
+            peak, kind = _peak_resident_bytes(), "resident set"
+        return Metric(value=max(0, peak - self.before), label="Peak training memory", unit="B", direction="lower",
+                      n=1, protocol={**protocol, "memory": f"peak of the {kind} above the level before the network"})
+
+
+def _status_bytes(field: str) -> int | None:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    except OSError:                                    # not Linux
+        pass
+    return None
+
+
+def _peak_resident_bytes() -> int:
+    peak = _status_bytes("VmHWM")
+    if peak is None:
+        import resource                                # not on Windows
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak
+
+
+def _resident_bytes() -> int:
+    return _status_bytes("VmRSS") or _peak_resident_bytes()
+
+
+def _reset_peak_resident() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM to the present size
+    except OSError:
+        pass                                           # the peak then includes what came before

@@ -1,0 +1,196 @@
+"""A command line -> the list of runs it means. Budgets come from profiles, not from flags."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from harness import datasets, networks, suites
+from harness.errors import InputError, unknown
+from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+class SuiteProfile(Frozen):
+    """One suite's part of a profile: data, size, budget."""
+
+    dataset: str                                   # default data set of the suite
+    data_options: dict[str, Any] = Field(default_factory=dict)  # arguments of the default data set's load()
+    options: dict[str, Any] = Field(default_factory=dict)       # arguments of every variant's build()
+    seeds: int = Field(1, gt=0)                    # runs per variant where --seeds does not say
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    train: TrainSpec
+    settings: dict[str, Any] = Field(default_factory=dict)      # the suite's Settings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the person asked for, as the command line has it; None = the profile or the machine decides."""
+
+    suite: str
+    variants: tuple[str, ...] = ()                 # () = all registered
+    dataset: str | None = None
+    data: Path | None = None                       # a folder of one's own
+    data_root: Path | None = None
+    download: bool = False
+    seeds: int | None = None
+    profile: str = "quick"
+    device: str = "auto"
+    inception_weights: Path | None = None
+
+
+def profile_names() -> list[str]:
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def read_profile(name: str, suite: str) -> SuiteProfile:
+    """The part for ``suite`` of a shipped profile, or of a YAML file by path.
+
+    Raises InputError for an unknown name, unreadable YAML, or a field that does not fit, with its place.
+    """
+    path = PROFILES / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    elif name not in profile_names():
+        raise unknown("profile", name, profile_names())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"profile {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or suite not in content:
+        raise InputError(f"profile {path} has no part for the suite {suite!r}")
+    try:
+        return SuiteProfile.model_validate(content[suite])
+    except ValidationError as error:
+        raise InputError(f"profile {path}, {suite}: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+def check_names(request: Request) -> None:
+    """Raise InputError for unknown names, without importing torch."""
+    if request.suite not in suites.registry.names():
+        raise unknown("suite", request.suite, suites.registry.names())
+    for variant in request.variants:
+        networks.check(variant)
+    if request.dataset is not None and request.data is not None:
+        raise InputError("--dataset names a registered set and --data a folder of your own: give one of them")
+    if request.dataset is not None:
+        check_dataset(request.dataset, request.suite)
+    if request.seeds is not None and request.seeds < 1:
+        raise InputError(f"--seeds must be at least 1, not {request.seeds}")
+    if request.device not in ("auto", "cpu", "cuda", "mps"):
+        raise unknown("device", request.device, ("auto", "cpu", "cuda", "mps"))
+    if request.inception_weights is not None and not request.inception_weights.is_file():
+        raise InputError(f"--inception-weights: there is no file {request.inception_weights}")
+    if request.inception_weights is not None and request.suite != "generation":
+        raise InputError("--inception-weights is for the generation suite, which computes FID")
+    read_profile(request.profile, request.suite)
+
+
+def check_dataset(name: str, suite: str) -> None:
+    if name not in datasets.registry.names():
+        raise unknown("data set", name, datasets.registry.names())
+    task = suites.registry.constant(suite, "TASK")
+    if task not in datasets.registry.constant(name, "TASKS"):
+        fitting = [other for other in datasets.registry.names() if task in datasets.registry.constant(other, "TASKS")]
+        raise InputError(f"the data set {name!r} is not one for {task}; these are: {', '.join(fitting)}")
+
+
+def load_data(spec: DataSpec, suite: str) -> datasets.Dataset:
+    """The data set of ``spec`` for ``suite``. Raises InputError as its file does."""
+    task = suites.registry.constant(suite, "TASK")
+    load = datasets.registry.load(spec.name).load
+    try:
+        return load(task, root=spec.root, download=spec.download, **spec.options)
+    except TypeError as error:
+        if "unexpected keyword argument" in str(error):
+            raise InputError(f"data set {spec.name!r}: {error}") from None
+        raise
+
+
+def data_spec(request: Request, profile: SuiteProfile) -> DataSpec:
+    if request.data is not None:
+        return DataSpec(name="folder", root=str(request.data))
+    name = request.dataset or profile.dataset
+    root = None if request.data_root is None else str(request.data_root)
+    # The profile's options are those of its own data set, and mean nothing to another.
+    return DataSpec(name=name, root=root, download=request.download,
+                    options=profile.data_options if name == profile.dataset else {})
+
+
+def make_plan(request: Request, data: datasets.Dataset, cache: Path) -> list[RunSpec]:
+    """All runs of a request, seed by seed, so that a comparison is whole as early as it can be.
+
+    Arms share data order and sampling noise for a seed. Imports torch (devices, the suite's settings).
+    """
+    profile = read_profile(request.profile, request.suite)
+    device = resolve_device(request.device)
+    settings = dict(profile.settings)
+    if request.suite == "generation":
+        settings.update(choose_extractor(request, data, settings, cache))
+    suite = suites.registry.load(request.suite)
+    try:
+        settings = suite.Settings(**settings).model_dump(mode="json")
+    except ValidationError as error:
+        raise InputError(f"profile {request.profile}, {request.suite}.settings: {first_problem(error)}") from None
+    precision = default_precision(device) if profile.precision == "auto" else profile.precision
+    names = request.variants or tuple(networks.all_names())
+    return [
+        RunSpec(suite=request.suite, variant=name, options=profile.options, data=data_spec(request, profile),
+                train=profile.train.model_copy(update={"precision": precision}), settings=settings,
+                seeds=Seeds(init=seed, data=seed, sampling=seed), device=device, profile=request.profile)
+        for seed in range(request.seeds or profile.seeds) for name in names]
+
+
+def resolve_device(device: str) -> str:
+    """"auto" -> the fastest device that this machine has."""
+    if device != "auto":
+        return device
+    import torch
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def default_precision(device: str) -> str:
+    """bf16 where the hardware multiplies it natively (Ampere GPUs and later, AMX CPUs), otherwise fp32."""
+    if device == "cuda":
+        import torch
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32"
+    if device == "cpu" and platform.system() == "Linux":
+        return "bf16" if re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()) else "fp32"
+    return "fp32"
+
+
+def choose_extractor(request: Request, data: datasets.Dataset, settings: dict, cache: Path) -> dict[str, str]:
+    """Whose features FID compares: Inception's where asked for, or for colour images where its weights are here.
+
+    ``--inception-weights`` is copied into the cache, so that runs elsewhere and later find it. Raises
+    InputError where Inception is asked for and its weights are not to be had.
+    """
+    from harness.metrics.fidelity import inception_available, inception_extractor
+    kept = cache / "inception.pth"
+    if request.inception_weights is not None:
+        inception_extractor(request.inception_weights)         # refuses what are not Inception's weights
+        cache.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(request.inception_weights, kept)
+    weights = kept if kept.exists() else None
+    asked = settings.get("extractor") == "inception" or request.inception_weights is not None
+    undecided = "extractor" not in settings and data.channels == 3
+    if asked or (undecided and inception_available(weights)):
+        return {"extractor": "inception", "inception_hash": inception_extractor(weights).weights_hash}
+    return {"extractor": "classifier"}

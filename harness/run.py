@@ -1,0 +1,113 @@
+"""RunSpec -> Record: the only place that joins variant, suite, data and metrics."""
+
+from __future__ import annotations
+
+import csv
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_model
+
+from harness import measure, networks
+from harness.datasets import Dataset
+from harness.record import Record, capture_environment, whole_or_nothing, write_record
+from harness.sources import code_fingerprint
+from harness.spec import RunSpec
+from harness.suites import Job, Outcome, registry
+from harness.train import Diverged, make_accelerator
+
+CURVE_COLUMNS = ("step", "seconds", "name", "value")
+CASE_COLUMNS = ("case", "metric", "class", "value")
+
+
+def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *,
+        progress: Callable[..., None] = lambda **event: None) -> Record:
+    """Make one run and leave its folder ``runs/<run_id>``; whatever goes wrong in it becomes its status.
+
+    Raises OSError where ``runs`` cannot be written, and nothing else.
+    """
+    code = code_fingerprint(spec.variant)
+    run_id = spec.run_id(code=code, data=data.fingerprint)
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    with whole_or_nothing(runs, run_id) as folder:
+        outcome, status, error = Outcome(model=None), "ok", None
+        try:
+            outcome = work(spec, data, folder, cache, outcome, progress)
+        except Exception as problem:                   # a run that fails is a row, not the end of the others
+            status, error = classify(problem)
+            (folder / "traceback.txt").write_text(traceback.format_exc())
+        record = Record(
+            run_id=run_id, spec=spec.portable(), status=status, error=error, started=started,
+            duration_s=round(time.perf_counter() - clock, 3), code=code, env=capture_environment(spec.device),
+            data=data.describe(), cost=outcome.cost, metrics=outcome.metrics if status == "ok" else {},
+            pictures=outcome.pictures if status == "ok" else {})
+        write_files(folder, outcome)
+        write_record(folder, record)
+    return record
+
+
+def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outcome,
+         progress: Callable[..., None]) -> Outcome:
+    """Build, count, train and judge. ``outcome`` receives the cost at once, so that it survives a failure."""
+    suite = registry.load(spec.suite)
+    settings = suite.Settings(**spec.settings)
+    accelerator = make_accelerator(spec.device, spec.train.precision)
+    arguments = {**suite.network_arguments(data, settings), **spec.options}
+    factory = networks.factory(spec.variant)
+
+    outcome.cost.update(count(factory, arguments, suite.example_inputs(data, settings, 1, "meta")))
+    memory = measure.PeakMemory(accelerator.device)
+    torch.manual_seed(spec.seeds.init)
+    model = factory(**arguments).to(accelerator.device, memory_format=torch.channels_last)
+    torch.manual_seed(spec.seeds.data)                 # dropout draws from here, alike in every arm
+    done = suite.run(Job(spec=spec, settings=settings, data=data, model=model, accelerator=accelerator,
+                         memory=memory, folder=folder, cache=cache, progress=progress))
+    done.cost = {**outcome.cost, **done.cost}
+    return done
+
+
+def count(factory: Callable, arguments: dict, inputs: tuple) -> dict:
+    """Parameters and MACs, counted on the meta device; checks the output's shape on the way.
+
+    Raises ValueError for a network that breaks the contract in ``variants``.
+    """
+    with torch.device("meta"):
+        model = factory(**arguments)
+    with torch.no_grad():
+        out = model.eval()(*inputs)
+    expected = (len(inputs[0]), arguments["out_channels"], *inputs[0].shape[2:])
+    if not isinstance(out, torch.Tensor) or tuple(out.shape) != expected:
+        shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(f"the network must return a tensor of shape {expected}, not {shape}")
+    return {"parameters": measure.count_parameters(model), **measure.count_macs(model, *inputs)}
+
+
+def classify(problem: Exception) -> tuple[str, str]:
+    """Status and one-line reason of what was raised."""
+    text = " ".join(str(problem).split()) or type(problem).__name__
+    if isinstance(problem, Diverged):
+        return "diverged", text
+    # PyTorch's CPU allocator says it in words only.
+    if isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        return "oom", f"out of memory: {text[:200]}"
+    return "failed", f"{type(problem).__name__}: {text[:500]}"
+
+
+def write_files(folder: Path, outcome: Outcome) -> None:
+    """curves.csv, cases.csv and model.safetensors, where there is something to write."""
+    if outcome.curves:
+        with open(folder / "curves.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(CURVE_COLUMNS)
+            writer.writerows(outcome.curves)
+    if outcome.cases:
+        with open(folder / "cases.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, CASE_COLUMNS)
+            writer.writeheader()
+            writer.writerows(outcome.cases)
+    if outcome.model is not None:
+        save_model(outcome.model.to(memory_format=torch.contiguous_format), str(folder / "model.safetensors"))

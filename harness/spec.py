@@ -1,0 +1,102 @@
+"""What a run is, as data: typed, frozen, validated, with a canonical form and a content hash.
+
+A :class:`RunSpec` is everything that decides the numbers of one run. It crosses process and
+machine borders as JSON; nothing else does. This module imports pydantic only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of every specification: immutable, and an unknown field is an error, not a no-op."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSpec(Frozen):
+    """Which data, and where a real set lies on this machine."""
+
+    name: str                                      # a registered data set, or "folder" for anyone's own
+    root: str | None = None                        # --data-root or --data DIR; None for embedded sets
+    download: bool = False                         # may the loader fetch it from its official source
+    options: dict[str, Any] = Field(default_factory=dict)  # arguments of the data set's load()
+
+
+class TrainSpec(Frozen):
+    """The training budget, the same for every arm of a comparison."""
+
+    steps:         int   = Field(gt=0)             # optimiser steps
+    batch_size:    int   = Field(gt=0)             # images (or crops) per step
+    learning_rate: float = Field(gt=0)             # peak, reached after the warm-up, then cosine decay to 0
+    weight_decay:  float = Field(0.0, ge=0)        # AdamW, decoupled
+    warmup_steps:  int   = Field(0, ge=0)          # linear from 0
+    max_grad_norm: float = Field(1.0, gt=0)        # global gradient norm is clipped to this
+    ema_decay:     float = Field(0.0, ge=0, lt=1)  # of the averaged weights that are judged; 0 = none kept
+    validate_every: int  = Field(0, ge=0)          # steps between validations; 0 = only at the end
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of matrix products; parameters stay fp32
+
+
+class Seeds(Frozen):
+    """Separate seeds, so that two arms share data order and sampling noise and differ in one thing only."""
+
+    init:     int = 0                              # initial weights
+    data:     int = 0                              # order, crops and augmentation, training noise
+    sampling: int = 0                              # starting noise of generated samples
+
+
+class RunSpec(Frozen):
+    """One run: a variant, trained on data in a suite, with one budget and one set of seeds."""
+
+    suite: str                                     # file name in harness/suites
+    variant: str                                   # registered name, module:factory or path/file.py:Class
+    options: dict[str, Any] = Field(default_factory=dict)   # arguments of the variant's build()
+    data: DataSpec
+    train: TrainSpec
+    settings: dict[str, Any] = Field(default_factory=dict)  # the suite's own; validated by the suite
+    seeds: Seeds = Seeds()
+    device: str = "cpu"                            # "cpu", "cuda", "cuda:1", "mps"
+    profile: str = ""                              # where the budget came from; a label, not an identity
+
+    def portable(self) -> RunSpec:
+        """The same spec without paths of this machine, as it is kept in records."""
+        if self.data.root is None:
+            return self
+        data = self.data.model_copy(update={"root": PurePath(self.data.root).name})
+        return self.model_copy(update={"data": data})
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the numbers. Where the data lies is not one: its content hash is."""
+        fields = self.model_dump(mode="json", exclude={"profile"})
+        fields["data"] = {key: fields["data"][key] for key in ("name", "options")}
+        return fields
+
+    def run_id(self, *, code: str, data: str) -> str:
+        """Content address: same spec + same code + same data = same id (16 hex digits).
+
+        ``code`` and ``data`` are fingerprints of the sources and of the data set.
+        """
+        return digest({"spec": self.identity(), "code": code, "data": data})
+
+    def group_id(self) -> str:
+        """Id of the comparison: runs that differ only in variant, its options and seeds share it."""
+        fields = self.identity()
+        for key in ("variant", "options", "seeds"):
+            fields.pop(key)
+        return digest(fields)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and no NaN, so that equal values have equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]

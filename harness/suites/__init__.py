@@ -1,0 +1,57 @@
+"""Suites, one file each: what is trained, how it is judged. The file's name is the suite's name.
+
+A file defines
+
+``TASK``
+    the task that its data sets must offer, "segmentation" or "generation";
+``Settings``
+    its own settings, a :class:`harness.spec.Frozen` model;
+``network_arguments(data, settings) -> dict``
+    what the contract in ``variants`` needs to know: channels, size, time, context;
+``example_inputs(data, settings, batch_size, device) -> tuple``
+    tensors of the shapes that the network is trained on, for counting;
+``run(job: Job) -> Outcome``
+    train, judge, draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.datasets import Dataset
+from harness.record import Metric, Picture
+from harness.spec import RunSpec
+from variants.registry import FolderRegistry
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a suite is given. ``model`` is on the device, initialised from ``spec.seeds.init``."""
+
+    spec: RunSpec
+    settings: Any                                  # the suite's Settings
+    data: Dataset
+    model: Any                                     # torch.nn.Module
+    accelerator: Any                               # accelerate.Accelerator
+    memory: Any                                    # harness.measure.PeakMemory, begun before the model was made
+    folder: Path                                   # where pictures go
+    cache: Path                                    # what may be kept between runs (trained extractors)
+    progress: Callable[..., None]                  # progress(stage=..., step=..., total=..., loss=...)
+
+
+@dataclass
+class Outcome:
+    """What a suite gives back. ``metrics``' first entry is the headline."""
+
+    model: Any                                     # the weights that were judged
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    cost: dict[str, Metric] = field(default_factory=dict)
+    curves: list[tuple[int, float, str, float]] = field(default_factory=list)  # (step, seconds, name, value)
+    cases: list[dict] = field(default_factory=list)                            # case, metric, class, value
+    pictures: dict[str, Picture] = field(default_factory=dict)
+
+
+registry = FolderRegistry(__name__, "suite", Path(__file__).parent)

@@ -1,0 +1,97 @@
+"""The control: parameter counts derived by hand, and every axis of the skeleton."""
+
+import pytest
+import torch
+
+import variants
+from variants.parts.unet import channel_mult_for
+
+
+def parameters(**options):
+    with torch.device("meta"):
+        network = variants.build("plain", in_channels=1, out_channels=2, image_size=16, width=4, **options)
+    return sum(p.numel() for p in network.parameters())
+
+
+# A plain block a -> b holds 9ab + b (conv), 2b (norm), 9bb + b (conv), 2b (norm) = 9ab + 9bb + 6b parameters.
+ENCODER = (9 * 1 * 4 + 9 * 4 * 4 + 6 * 4) + (9 * 4 * 8 + 9 * 8 * 8 + 6 * 8)   # 1 -> 4, pooled, 4 -> 8
+UP = 2 * 2 * 8 * 4 + 4                                                         # transposed 2x2, 8 -> 4
+HEAD = 4 * 2 + 2                                                               # 1x1, 4 -> 2
+
+
+def test_parameters_with_concatenated_skip_by_hand():
+    decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4                                    # 4 from below + 4 from the side -> 4
+    assert parameters(channel_mult=(1, 2)) == ENCODER + UP + decoder + HEAD == 1714
+
+
+def test_parameters_without_skip_by_hand():
+    decoder = 9 * 4 * 4 + 9 * 4 * 4 + 6 * 4                                    # 4 from below -> 4
+    assert parameters(channel_mult=(1, 2), skip="none") == ENCODER + UP + decoder + HEAD == 1570
+
+
+def test_parameters_with_gate_by_hand():
+    # Gate 4 from the side, 4 from below, 2 inside: two 1x1 convs with norm, and 2 -> 1.
+    gate = 2 * (4 * 2 + 2 + 2 * 2) + (2 + 1)
+    decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4
+    assert parameters(channel_mult=(1, 2), skip="gate") == ENCODER + UP + gate + decoder + HEAD
+
+
+def test_time_adds_its_embedding_and_one_bias_a_block():
+    mlp = (4 * 16 + 16) + (16 * 16 + 16)                                       # width features -> 4 width -> 4 width
+    biases = (16 * 4 + 4) + (16 * 8 + 8) + (16 * 4 + 4)
+    assert parameters(channel_mult=(1, 2), time=True) - parameters(channel_mult=(1, 2)) == mlp + biases
+
+
+@pytest.mark.parametrize("size, levels", [(64, 4), (28, 4), (8, 3), (4, 2), ((64, 8), 3)])
+def test_depth_follows_the_image(size, levels):
+    assert channel_mult_for(size) == (1, 2, 4, 8)[:levels]
+
+
+AXES = {
+    "block": ("plain", "residual"), "skip": ("none", "add", "concat", "gate"), "norm": ("group", "batch", "instance", "none"),
+    "down": ("max_pool", "avg_pool", "strided_conv"), "up": ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle"),
+    "act": ("silu", "relu", "gelu"), "time_conditioning": ("add", "scale_shift"), "skip_levels": ((), (0,), (1, 2)),
+    "attention_levels": ((), (2,), (1, 2)), "num_blocks": (1, 2), "channel_mult": ((1,), (1, 1), (1, 2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("axis, value", [(axis, value) for axis, values in AXES.items() for value in values])
+def test_every_choice_of_every_axis_trains(axis, value):
+    torch.manual_seed(0)
+    network = variants.build("plain", in_channels=1, out_channels=1, image_size=16, width=8, time=True, **{axis: value})
+    y = network(torch.randn(2, 1, 17, 22), torch.tensor([1, 900]))
+    assert y.shape == (2, 1, 17, 22)
+    y.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("axis", ["block", "skip", "norm", "down", "up", "act", "time_conditioning", "attention"])
+def test_unknown_choice_names_the_known_ones(axis):
+    with pytest.raises(ValueError, match="'nonsense'.*known"):
+        variants.build("plain", in_channels=1, out_channels=1, image_size=16, time=True, attention_levels=(0,),
+                       **{axis: "nonsense"})
+
+
+def test_skip_levels_out_of_range():
+    with pytest.raises(ValueError, match=r"skip_levels \[3\] must be among the levels 0..2"):
+        variants.build("plain", in_channels=1, out_channels=1, image_size=64, skip_levels=(3,))
+
+
+def test_image_too_small_for_the_depth():
+    network = variants.build("plain", in_channels=1, out_channels=1, image_size=64, width=4)
+    with pytest.raises(ValueError, match="at least 8 x 8 pixels, not 7 x 9"):
+        network(torch.randn(1, 1, 7, 9))
+
+
+def test_dropped_skip_carries_nothing():
+    """With no skip at all, the decoder hears of the image only through the bottleneck."""
+    network = variants.build("no_skip", in_channels=1, out_channels=1, image_size=16, width=8).eval()
+    network.encoder[-1].register_forward_hook(lambda module, args, output: torch.zeros_like(output))
+    first, second = network(torch.randn(1, 1, 16, 16)), network(torch.randn(1, 1, 16, 16))
+    torch.testing.assert_close(first, second)
+
+
+def test_missing_time_is_said():
+    network = variants.build("plain", in_channels=1, out_channels=1, image_size=16, width=8, time=True)
+    with pytest.raises(ValueError, match="call it with t"):
+        network(torch.randn(1, 1, 16, 16))

@@ -1,0 +1,1 @@
+"""What networks are made of: one U skeleton, blocks, skips, attention, embeddings, resampling."""
