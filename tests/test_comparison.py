@@ -1,0 +1,132 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_records as synthetic
+
+from harness.comparison import Run, case_table, data_name, differences, group_runs
+from harness.record import read_records
+from harness.spec import DataSpec
+from harness.stats import CASES, NONE, SEEDS, bootstrap_interval
+
+
+def runs_of(out):
+    return [Run(record, out / "runs" / record.run_id) for record in read_records(out / "runs")[0]]
+
+
+def memory_run(
+    tmp_path, value=5.0, *, seed=0, variant="plain", status="ok", protocol=None, data=None, steps=2000, **more
+):
+    """A run with one number, and no files."""
+    metrics = {"fid": synthetic.metric(value, protocol=protocol or {})} if status == "ok" else {}
+    spec = synthetic.make_spec(
+        variant=variant, seed=seed, steps=steps, data=data, options=more.pop("options", None)
+    )
+    record = synthetic.make_record(spec, status=status, metrics=metrics, **more)
+    return Run(record, tmp_path / record.run_id)
+
+
+def test_two_suites_are_two_groups_ordered_by_headline(tmp_path):
+    synthetic.write_output(tmp_path, seeds=2)
+    segmentation, generation = group_runs(runs_of(tmp_path))
+    assert (segmentation.title, generation.title) == ("Segmentation on cells", "Generation on digits")
+    assert (segmentation.headline.key, generation.headline.key) == ("dice_macro", "fid")
+    for group, sign in ((segmentation, -1), (generation, 1)):
+        means = [sign * group.intervals[arm.label, group.headline].mean for arm in group.arms]
+        assert means == sorted(means)
+    assert {len(arm.runs) for arm in generation.arms} == {2}
+    assert len({group.slug for group in (segmentation, generation)}) == 2
+
+
+def test_seeds_give_a_t_interval_and_one_seed_its_test_cases(tmp_path):
+    synthetic.write_output(tmp_path / "two", suites=("segmentation",), seeds=2, variants=("plain",))
+    synthetic.write_output(tmp_path / "one", suites=("segmentation",), seeds=1, variants=("plain",))
+    (two,), (one,) = group_runs(runs_of(tmp_path / "two")), group_runs(runs_of(tmp_path / "one"))
+    columns = {column.key: column for column in one.columns}
+    assert two.intervals["plain", columns["dice_macro"]].method == SEEDS
+    found = one.intervals["plain", columns["dice_macro"]]
+    assert (found.method, found.n) == (CASES, 20)
+    assert found.low < one.runs[0].record.metrics["dice_macro"].value < found.high
+    # per-case Dice does not reproduce IoU, HD95 or a pooled Dice: no interval rather than a wrong one
+    assert {one.intervals["plain", columns[key]].method for key in ("iou_macro", "dice_micro", "hd95_macro")} == {
+        NONE
+    }
+
+
+def test_cases_that_do_not_reproduce_the_value_give_no_interval(tmp_path):
+    record = synthetic.write_run(tmp_path, synthetic.make_spec("segmentation"))
+    synthetic.write_cases(tmp_path / "runs" / record.run_id, np.full((20, 3), 0.5))
+    (group,) = group_runs(runs_of(tmp_path))
+    assert not group.intervals["plain", group.headline].exists
+
+
+def test_case_table_keeps_cases_together_and_undefined_undefined(tmp_path):
+    cases = pd.DataFrame(
+        {"case": ["a", "a", "b", "b"], "metric": "dice", "class": [0, 1, 0, 1], "value": [0.5, math.nan, 0.7, 0.9]}
+    )
+    assert np.array_equal(case_table(cases, "dice_macro"), [[0.5, math.nan], [0.7, 0.9]], equal_nan=True)
+    assert case_table(cases, "hd95_macro") is None
+    assert np.array_equal(case_table(cases, "dice_macro", ["1"]), [[math.nan], [0.9]], equal_nan=True)
+    assert bootstrap_interval(case_table(cases, "dice_macro")).mean == pytest.approx((0.6 + 0.9) / 2)
+
+
+def test_runs_that_differ_in_anything_else_are_another_group(tmp_path):
+    groups = group_runs(
+        [memory_run(tmp_path), memory_run(tmp_path, variant="fcn"), memory_run(tmp_path, steps=100)]
+    )
+    assert [group.title for group in groups] == [
+        "Generation on digits (train.steps = 2000)",
+        "Generation on digits (train.steps = 100)",
+    ]
+    assert [len(group.arms) for group in groups] == [2, 1]
+
+
+def test_two_folders_of_anyones_data_are_two_groups(tmp_path):
+    first = memory_run(tmp_path, data=DataSpec(name="folder", root="/a/scans"))
+    second = memory_run(tmp_path, data=DataSpec(name="folder", root="/b/moles"))
+    changed = second.record.model_copy(update={"data": {**second.record.data, "fingerprint": "other"}})
+    groups = group_runs([first, Run(changed, second.folder)])
+    assert [group.title for group in groups] == ["Generation on scans", "Generation on moles"]
+    assert data_name(first.record) == "scans"
+
+
+def test_a_run_that_failed_before_its_data_was_read_stays_in_its_group(tmp_path):
+    (group,) = group_runs([memory_run(tmp_path), memory_run(tmp_path, seed=1, status="failed", error="no")])
+    (arm,) = group.arms
+    assert [run.record.status for run in arm.runs] == ["ok", "failed"]
+    assert len(arm.finished) == 1
+
+
+def test_a_seed_that_ran_twice_counts_once(tmp_path):
+    old, new = memory_run(tmp_path, 9.0, code="old"), memory_run(tmp_path, 5.0, code="new", minute=5)
+    (group,) = group_runs([new, old, memory_run(tmp_path, 6.0, seed=1)])
+    (arm,) = group.arms
+    assert arm.values(group.headline) == [5.0, 6.0]
+    assert [run.record.code for run in arm.superseded] == ["old"]
+
+
+def test_another_protocol_is_another_column_that_says_so(tmp_path):
+    runs = [
+        memory_run(tmp_path, 5.0, protocol={"samples": 1000, "resize": {"to": 8}}),
+        memory_run(tmp_path, 9.0, seed=1, protocol={"samples": 500, "resize": {"to": 8}}),
+    ]
+    (group,) = group_runs(runs)
+    first, second = group.select("metrics")
+    assert (first.label, first.note) == ("FID (digits-cnn) [a]", "samples = 1000")
+    assert (second.label, second.note) == ("FID (digits-cnn) [b]", "samples = 500")
+    assert [group.intervals["plain", column].mean for column in (first, second)] == [5.0, 9.0]
+
+
+def test_options_make_arms_and_only_what_differs_is_in_their_names(tmp_path):
+    sets = [{"width": 32, "heads": 4}, {"width": 64, "heads": 4}]
+    runs = [memory_run(tmp_path, options=options) for options in sets]
+    (group,) = group_runs([*runs, memory_run(tmp_path, variant="dit", options={"width": 32, "patch": 2})])
+    assert sorted(arm.label for arm in group.arms) == ["dit", "plain (width = 32)", "plain (width = 64)"]
+    assert [len(arm.runs) for arm in group.arms] == [1, 1, 1]
+
+
+def test_differences_names_what_differs():
+    assert differences([{"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}]) == ["b.c = 2", "b.c = 3"]
+    assert differences([{"a": 1}, {}]) == ["a = 1", "a = none"]
+    assert differences([{"a": 1}]) == [""]
