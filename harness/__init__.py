@@ -1,0 +1,1 @@
+"""The harness: what runs networks through suites, records what happened, and shows it."""

@@ -92,10 +92,7 @@ def show_report(out: Path, console) -> list[str]:
     """Write the report of ``out``, print its tables; the unreadable records, each said on a line."""
     from harness.report import write_report
     report = write_report(out)
-    report.print(console)
-    for problem in report.problems:
-        click.echo(problem, err=True)
-    console.print(f"report: {out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    report.print_to(console)
     return report.problems
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from harness.datasets import Dataset
+from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.record import Record, capture_environment, read_record, whole_or_nothing, write_record
 from harness.sources import code_fingerprint
@@ -34,14 +34,15 @@ def execute(plan: list[RunSpec], data: Dataset, out: Path, *, fresh_process: boo
     runs, cache = prepare(out)
     records = []
     for spec in plan:
-        run_id = spec.run_id(code=code_fingerprint(spec.variant), data=data.fingerprint)
+        code = code_fingerprint(spec.variant)
+        run_id = spec.run_id(code=code, data=data.fingerprint)
         record = finished(runs / run_id)
         if record is not None:
             listener(spec, stage="kept", record=record)
         else:
             listener(spec, stage="start")
             make = in_fresh_process if fresh_process else in_this_process
-            record = make(spec, run_id, data, runs, cache, listener)
+            record = make(spec, code, data, runs, cache, listener)
             listener(spec, stage="done", record=record)
         records.append(record)
     return records
@@ -85,19 +86,20 @@ def finished(folder: Path) -> Record | None:
     return record if record.status in FINAL else None
 
 
-def in_this_process(spec: RunSpec, run_id: str, data: Dataset, runs: Path, cache: Path,
+def in_this_process(spec: RunSpec, code: str, data: Dataset, runs: Path, cache: Path,
                     listener: Listener) -> Record:
     from harness.run import run
-    return run(spec, data, runs, cache, progress=lambda **event: listener(spec, **event))
+    return run(spec, data, runs, cache, code=code, progress=lambda **event: listener(spec, **event))
 
 
-def in_fresh_process(spec: RunSpec, run_id: str, data: Dataset, runs: Path, cache: Path,
+def in_fresh_process(spec: RunSpec, code: str, data: Dataset, runs: Path, cache: Path,
                      listener: Listener) -> Record:
     """Make the run in a child that has done nothing before; a child that dies becomes a row, too."""
+    run_id = spec.run_id(code=code, data=data.fingerprint)
     context = process_context(spec.suite)
     ours, theirs = context.Pipe(duplex=False)
     before, started = oom_kills(), datetime.now(UTC)
-    child = context.Process(target=child_main, args=(spec, data, runs, cache, theirs), daemon=True)
+    child = context.Process(target=child_main, args=(spec, code, data, runs, cache, theirs), daemon=True)
     child.start()
     theirs.close()
     try:
@@ -116,7 +118,7 @@ def in_fresh_process(spec: RunSpec, run_id: str, data: Dataset, runs: Path, cach
     status, error = death(child.exitcode, oom_kills() > before)
     record = Record(run_id=run_id, spec=spec.portable(), status=status, error=error,
                     started=started.isoformat(timespec="seconds"),
-                    duration_s=(datetime.now(UTC) - started).total_seconds(), code=code_fingerprint(spec.variant),
+                    duration_s=(datetime.now(UTC) - started).total_seconds(), code=code,
                     env=capture_environment(spec.device), data=data.describe())
     with whole_or_nothing(runs, run_id) as folder:
         write_record(folder, record)
@@ -132,10 +134,10 @@ def process_context(suite: str):
     return context
 
 
-def child_main(spec: RunSpec, data: Dataset, runs: Path, cache: Path, events_to: Connection) -> None:
+def child_main(spec: RunSpec, code: str, data: Dataset, runs: Path, cache: Path, events_to: Connection) -> None:
     from harness.run import run
     signal.signal(signal.SIGINT, signal.SIG_IGN)       # Ctrl-C is the parent's to handle
-    run(spec, data, runs, cache, progress=lambda **event: events_to.send(event))
+    run(spec, data, runs, cache, code=code, progress=lambda **event: events_to.send(event))
 
 
 def events(connection: Connection, sentinel: int):

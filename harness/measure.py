@@ -28,6 +28,7 @@ def count_macs(model: nn.Module, *inputs: torch.Tensor | None) -> dict[str, Metr
     kernel would escape the counter. Convolutions and matrix products count; norms and activations do not.
     """
     assert all(p.is_meta for p in model.parameters()), "count on the meta device"
+    model.requires_grad_(False)                    # the counter's module tracker would hook into the graph
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(*inputs)
     flops = counter.get_total_flops()
@@ -108,7 +109,7 @@ def _status_bytes(field: str) -> int | None:
 def _peak_resident_bytes() -> int:
     peak = _status_bytes("VmHWM")
     if peak is None:
-        import resource                                # not on Windows
+        import resource  # not on Windows
 
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

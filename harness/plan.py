@@ -7,7 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -15,6 +15,9 @@ from pydantic import Field, ValidationError
 from harness import datasets, networks, suites
 from harness.errors import InputError, unknown
 from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec
+
+if TYPE_CHECKING:                                  # listing profiles must not wait for numpy
+    from harness.dataset import Dataset
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -110,7 +113,7 @@ def check_dataset(name: str, suite: str) -> None:
         raise InputError(f"the data set {name!r} is not one for {task}; these are: {', '.join(fitting)}")
 
 
-def load_data(spec: DataSpec, suite: str) -> datasets.Dataset:
+def load_data(spec: DataSpec, suite: str) -> Dataset:
     """The data set of ``spec`` for ``suite``. Raises InputError as its file does."""
     task = suites.registry.constant(suite, "TASK")
     load = datasets.registry.load(spec.name).load
@@ -132,7 +135,7 @@ def data_spec(request: Request, profile: SuiteProfile) -> DataSpec:
                     options=profile.data_options if name == profile.dataset else {})
 
 
-def make_plan(request: Request, data: datasets.Dataset, cache: Path) -> list[RunSpec]:
+def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
     """All runs of a request, seed by seed, so that a comparison is whole as early as it can be.
 
     Arms share data order and sampling noise for a seed. Imports torch (devices, the suite's settings).
@@ -176,7 +179,7 @@ def default_precision(device: str) -> str:
     return "fp32"
 
 
-def choose_extractor(request: Request, data: datasets.Dataset, settings: dict, cache: Path) -> dict[str, str]:
+def choose_extractor(request: Request, data: Dataset, settings: dict, cache: Path) -> dict[str, str]:
     """Whose features FID compares: Inception's where asked for, or for colour images where its weights are here.
 
     ``--inception-weights`` is copied into the cache, so that runs elsewhere and later find it. Raises

@@ -13,9 +13,8 @@ import torch
 from safetensors.torch import save_model
 
 from harness import measure, networks
-from harness.datasets import Dataset
+from harness.dataset import Dataset
 from harness.record import Record, capture_environment, whole_or_nothing, write_record
-from harness.sources import code_fingerprint
 from harness.spec import RunSpec
 from harness.suites import Job, Outcome, registry
 from harness.train import Diverged, make_accelerator
@@ -24,13 +23,13 @@ CURVE_COLUMNS = ("step", "seconds", "name", "value")
 CASE_COLUMNS = ("case", "metric", "class", "value")
 
 
-def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *,
+def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
         progress: Callable[..., None] = lambda **event: None) -> Record:
     """Make one run and leave its folder ``runs/<run_id>``; whatever goes wrong in it becomes its status.
 
-    Raises OSError where ``runs`` cannot be written, and nothing else.
+    ``code`` is the fingerprint of the sources (:func:`harness.sources.code_fingerprint`). Raises OSError
+    where ``runs`` cannot be written, and nothing else.
     """
-    code = code_fingerprint(spec.variant)
     run_id = spec.run_id(code=code, data=data.fingerprint)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     with whole_or_nothing(runs, run_id) as folder:

@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.datasets import Dataset
 from harness.record import Metric, Picture
 from harness.spec import RunSpec
 from variants.registry import FolderRegistry
+
+if TYPE_CHECKING:                                  # listing suites must not wait for numpy
+    from harness.dataset import Dataset
 
 
 @dataclass(frozen=True)

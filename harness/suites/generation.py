@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harness import measure
-from harness.datasets import Dataset, Split
+from harness.dataset import Dataset, Split
 from harness.diffusion import NoisePrediction, label_tokens
 from harness.metrics.classifier import classifier_extractor, label_agreement
 from harness.metrics.fidelity import Extractor, fidelity, inception_extractor
@@ -164,15 +164,13 @@ def sample(job: Job, model, diffusion: NoisePrediction, count: int,
 
 def judge(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
     """FID and its kin against the train split, with held-out real images as the floor; label agreement."""
-    settings, data, device = job.settings, job.data, job.accelerator.device
+    settings, data, device = job.settings, job.data, str(job.accelerator.device)
     extractor = choose_extractor(job)
-    # Held-out images for the floor are spread over the test split, as many as were generated.
-    spread = np.linspace(0, len(data.test) - 1, len(generated)).round().astype(int)
-    found = fidelity(generated, to_tensor(data.train), to_tensor(data.test)[spread], extractor, device=device)
+    found = fidelity(generated, to_tensor(data.train), to_tensor(data.test), extractor, device=device)
     sampler = {"sampler": "DDIM", "num_inference_steps": settings.num_inference_steps, "eta": settings.eta,
                "schedule": settings.schedule, "guidance_scale": settings.guidance_scale}
     if labels is not None and settings.extractor == "classifier":
-        found["label_agreement"] = label_agreement(generated, labels, extractor)
+        found["label_agreement"] = label_agreement(generated, labels, extractor, device=device)
     return {name: metric.model_copy(update={"protocol": {**metric.protocol, **sampler}})
             for name, metric in found.items()}
 
@@ -182,7 +180,7 @@ def choose_extractor(job: Job) -> Extractor:
         kept = job.cache / "inception.pth"
         return inception_extractor(kept if kept.exists() else None)
     job.progress(stage="feature extractor")
-    return classifier_extractor(job.data, job.cache, device=job.accelerator.device)
+    return classifier_extractor(job.data, job.cache, device=str(job.accelerator.device))
 
 
 def draw(job: Job, generated: Tensor, labels: np.ndarray | None, outcome: Outcome) -> None:

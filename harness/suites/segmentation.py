@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harness import measure
-from harness.datasets import Dataset, Split
+from harness.dataset import Dataset, Split
 from harness.losses import segmentation_loss
 from harness.metrics import boundary, overlap
 from harness.record import Picture
@@ -68,7 +68,7 @@ class Standardize:
 
 
 def as_float(image: np.ndarray) -> Tensor:
-    tensor = torch.as_tensor(np.ascontiguousarray(image))
+    tensor = torch.tensor(image)                   # a copy: arrays that came from another process are read-only
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
@@ -77,7 +77,7 @@ def random_crops(split: Split, standardize: Standardize, shape: tuple[int, int],
     """Endless batches of images (N, C, h, w) and masks (N, h, w): every image once, in a new order, and again."""
     generator = torch.Generator().manual_seed(seed)
     images = [standardize(image) for image in split.images]
-    masks = [torch.as_tensor(np.asarray(mask)).long() for mask in split.targets]
+    masks = [torch.tensor(mask).long() for mask in split.targets]
 
     def draw() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -128,7 +128,7 @@ def run(job: Job) -> Outcome:
     def validate(model) -> dict[str, float]:
         losses, counts = [], []
         for i, logits in predict(model, data.validation, standardize, shape, settings, device):
-            target = torch.as_tensor(np.asarray(data.validation.targets[i])).long()
+            target = torch.tensor(data.validation.targets[i]).long()
             losses.append(float(objective(logits[None], target[None])))
             counts.append(overlap.confusion_counts(logits.argmax(0)[None], target[None], classes))
         dice = overlap.summarise(np.concatenate(counts), data.class_names)["dice_macro"].value
@@ -160,20 +160,20 @@ def inference_speed(job: Job, shape: tuple[int, int]):
 def judge(job: Job, standardize: Standardize, shape: tuple[int, int], outcome: Outcome) -> None:
     """The one look at the test split: metrics, per-case values, pictures."""
     data, classes = job.data, len(job.data.class_names)
-    counts, boundaries, drawn = [], [], []
+    counts, edges, distances, drawn = [], [], [], []
     for i, logits in predict(outcome.model, data.test, standardize, shape, job.settings, job.accelerator.device):
         prediction = logits.argmax(0)
-        target = torch.as_tensor(np.asarray(data.test.targets[i])).long()
+        target = torch.tensor(data.test.targets[i]).long()
         counts.append(overlap.confusion_counts(prediction[None], target[None], classes))
-        boundaries.append(boundary.distances(prediction.numpy(), target.numpy(), classes))
+        edges.append(boundary.boundary_iou(prediction[None], target[None], classes))
+        distances.append(boundary.hd95(prediction[None], target[None], classes))
         if len(drawn) < job.settings.pictures:
             drawn.append((np.asarray(data.test.images[i]), target.numpy(), prediction.numpy()))
-    names = data.test.names
-    counts = np.concatenate(counts)
-    outcome.metrics.update(overlap.summarise(counts, data.class_names))
-    outcome.metrics.update(boundary.summarise(boundaries, data.class_names))
-    outcome.cases = [*overlap.case_rows(counts, names, data.class_names),
-                     *boundary.case_rows(boundaries, names, data.class_names)]
+    counts, edges, distances = (np.concatenate(each) for each in (counts, edges, distances))
+    outcome.metrics = {**overlap.summarise(counts, data.class_names),
+                       **boundary.summarise(edges, distances, data.class_names)}
+    outcome.cases = [*overlap.case_rows(counts, data.test.names, data.class_names),
+                     *boundary.case_rows(edges, distances, data.test.names, data.class_names)]
     draw(job, drawn, outcome)
 
 

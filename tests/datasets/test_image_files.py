@@ -1,0 +1,149 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from harness.datasets.parts.image_files import image_paths, read_image, read_mask
+from harness.errors import InputError
+
+RNG = np.random.default_rng(0)
+GREY8 = RNG.integers(0, 256, (9, 7), dtype=np.uint8)
+GREY16 = RNG.integers(0, 65536, (9, 7), dtype=np.uint16)
+COLOUR8 = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+COLOUR16 = RNG.integers(0, 65536, (9, 7, 4), dtype=np.uint16)
+
+
+def write_png16(path, pixels):
+    """A 16-bit PNG of 1 to 4 channels (Pillow writes grey only), by the PNG specification."""
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".bmp", ".PNG"])
+def test_8_bit_is_kept_exactly(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(GREY8).save(path)
+    assert np.array_equal(read_image(path), GREY8[None]) and read_image(path).dtype == np.uint8
+    Image.fromarray(COLOUR8).save(path)
+    assert np.array_equal(read_image(path), COLOUR8.transpose(2, 0, 1))
+
+
+def test_jpeg_is_read(tmp_path):
+    Image.fromarray(COLOUR8).save(tmp_path / "a.jpeg")
+    assert read_image(tmp_path / "a.jpeg").shape == (3, 9, 7)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_png_keeps_every_bit_and_drops_alpha(tmp_path, channels):
+    path = tmp_path / "a.png"
+    write_png16(path, COLOUR16[..., :channels])
+    kept = 1 if channels < 3 else 3
+    image = read_image(path)
+    assert image.dtype == np.float32
+    assert np.array_equal(np.rint(image * 65535.0), COLOUR16[..., :kept].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
+def test_16_bit_grey_tiff(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    Image.fromarray(GREY16).save(path, compression=compression)
+    assert np.array_equal(np.rint(read_image(path) * 65535.0), GREY16[None])
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_16_bit_colour_tiff(tmp_path, planar):
+    path = tmp_path / "a.tif"
+    pixels = COLOUR16[..., :3] if planar == "contig" else np.moveaxis(COLOUR16[..., :3], -1, 0)
+    tifffile.imwrite(path, pixels, photometric="rgb", planarconfig=planar)
+    assert np.array_equal(np.rint(read_image(path) * 65535.0), COLOUR16[..., :3].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("RGBA", (3, 9, 7)), ("LA", (1, 9, 7)), ("1", (1, 9, 7)),
+                                             ("P", (3, 9, 7))])
+def test_other_modes_become_grey_or_colour(tmp_path, mode, shape):
+    Image.fromarray(COLOUR8).convert(mode).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == shape and image.dtype == np.uint8
+    if mode == "RGBA":
+        assert np.array_equal(image, COLOUR8.transpose(2, 0, 1))
+
+
+def test_upright_follows_exif_only_when_asked(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6                                 # Orientation: turn by 90 degrees
+    Image.fromarray(GREY8).save(tmp_path / "a.png", exif=exif)
+    assert read_image(tmp_path / "a.png").shape == (1, 9, 7)
+    assert np.array_equal(read_image(tmp_path / "a.png", upright=True)[0], np.rot90(GREY8, -1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+@pytest.mark.parametrize("keep", [0.0, 0.02, 0.6])
+def test_truncated_files_are_named(tmp_path, suffix, keep):
+    path = tmp_path / f"cut{suffix}"
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:int(keep * len(whole))])
+    for read in (read_image, read_mask):
+        with pytest.raises(InputError, match=f"cut{suffix}"):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_text_named_as_an_image_is_named(tmp_path, suffix):
+    (tmp_path / f"notes{suffix}").write_text("these are notes, at some length, and not an image at all")
+    with pytest.raises(InputError, match=f"notes{suffix}"):
+        read_image(tmp_path / f"notes{suffix}")
+
+
+def test_several_pages_and_other_depths_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 9, 7), np.uint8))
+    with pytest.raises(InputError, match=r"stack\.tif holds 5 pages"):
+        read_image(tmp_path / "stack.tif")
+    for pixels in (np.linspace(0, 1, 63, dtype=np.float32).reshape(9, 7), GREY16.astype(np.int32) * 10):
+        tifffile.imwrite(tmp_path / "deep.tif", pixels)
+        with pytest.raises(InputError, match=r"deep\.tif is neither 8- nor 16-bit"):
+            read_image(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_mask_ids_in_any_integer_type(tmp_path, dtype):
+    ids = (GREY8 % 5).astype(dtype)
+    tifffile.imwrite(tmp_path / "m.tif", ids)
+    assert np.array_equal(read_mask(tmp_path / "m.tif"), ids)
+
+
+def test_palette_mask_gives_indices(tmp_path):
+    mask = Image.new("P", (7, 9))
+    mask.putdata((GREY8 % 3).ravel().tolist())
+    mask.putpalette([0, 0, 0, 200, 30, 30, 30, 200, 30])
+    mask.save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), GREY8 % 3)
+
+
+def test_mask_of_equal_channels_is_grey_and_of_true_colours_an_error(tmp_path):
+    Image.fromarray(np.repeat((GREY8 % 2 * 255)[..., None], 3, -1).astype(np.uint8)).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), GREY8 % 2 * 255)
+    Image.fromarray(COLOUR8).save(tmp_path / "m.png")
+    with pytest.raises(InputError, match=r"m\.png is in colours"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_one_bit_mask_reads_as_0_and_255(tmp_path):
+    Image.fromarray(GREY8 > 127).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), (GREY8 > 127) * 255)
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path):
+    for name in ("b10.PNG", "b9.png", ".hidden.png", "._b9.png"):
+        Image.fromarray(GREY8).save(tmp_path / name, format="PNG")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in image_paths(tmp_path)] == ["b9.png", "b10.PNG"]

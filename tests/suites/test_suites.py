@@ -1,0 +1,196 @@
+"""Every suite with every network: a whole record, repeatable, with the test split touched once."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import harness.run
+import variants
+from harness import suites
+from harness.record import read_record
+from harness.spec import Seeds, TrainSpec
+
+SUITES = suites.registry.names()
+
+
+def run(spec, data, tmp_path, code="c"):
+    record = harness.run.run(spec, data, tmp_path / "runs", tmp_path / "cache", code=code)
+    return record, tmp_path / "runs" / record.run_id
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(autouse=True)
+def short_classifier(monkeypatch):
+    from harness.metrics import classifier
+    monkeypatch.setitem(classifier.RECIPE, "steps", 20)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("variant", variants.names())
+def test_every_network_leaves_a_whole_record(suite, variant, tiny_data, tiny_spec, tmp_path):
+    record, folder = run(tiny_spec(suite, variant=variant), tiny_data(suite), tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    assert read_record(folder).metrics.keys() == record.metrics.keys()
+    assert {"parameters", "macs", "flops", "step_ms", "train_images_per_s", "peak_memory_bytes"} <= set(record.cost)
+    # Memory may be 0 here: this process has held more before. Runs have a process each.
+    assert all(metric.value > 0 for name, metric in record.cost.items() if name != "peak_memory_bytes")
+    assert all(metric.protocol for metric in record.metrics.values())
+    curves = rows(folder / "curves.csv")
+    assert {row["name"] for row in curves} >= {"loss", "validation loss"}
+    assert {int(row["step"]) for row in curves if row["name"] == "validation loss"} == {6, 12}
+    for name, picture in record.pictures.items():
+        width, height = Image.open(folder / name).size
+        assert (width, height) == (16 * picture.columns, 16 * picture.rows)
+    assert sum(t.numel() for t in load_file(folder / "model.safetensors").values()) > 0
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("variant", variants.names())
+def test_same_seed_gives_the_same_curves_and_scores_twice(suite, variant, tiny_data, tiny_spec, tmp_path):
+    spec, data = tiny_spec(suite, variant=variant), tiny_data(suite)
+    (first, a), (second, b) = run(spec, data, tmp_path, "one"), run(spec, data, tmp_path, "two")
+    assert first.run_id != second.run_id
+    values = [[(r["step"], r["name"], r["value"]) for r in rows(folder / "curves.csv")] for folder in (a, b)]
+    assert values[0] == values[1]
+    assert [m.model_dump() for m in first.metrics.values()] == [m.model_dump() for m in second.metrics.values()]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("seed", ["init", "data"])
+def test_each_seed_moves_the_curve(suite, seed, tiny_data, tiny_spec, tmp_path):
+    data = tiny_data(suite)
+    curves = [rows(run(tiny_spec(suite, seeds=Seeds(**{seed: i})), data, tmp_path)[1] / "curves.csv") for i in range(2)]
+    assert [r["value"] for r in curves[0]] != [r["value"] for r in curves[1]]
+
+
+def test_sampling_seed_moves_samples_only(tiny_data, tiny_spec, tmp_path):
+    data = tiny_data("generation")
+    runs = [run(tiny_spec("generation", seeds=Seeds(sampling=i)), data, tmp_path) for i in range(2)]
+    losses = [[r["value"] for r in rows(folder / "curves.csv")] for _, folder in runs]
+    assert losses[0] == losses[1]
+    samples = [np.asarray(Image.open(folder / "samples.png")) for _, folder in runs]
+    assert not np.array_equal(*samples)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_test_split_is_touched_once_and_after_training(suite, tiny_data, tiny_spec, tmp_path, monkeypatch):
+    """Reading the test images is forbidden until the loop has ended; then every image is judged once."""
+    from harness.suites import segmentation
+    data, stages = tiny_data(suite), []
+
+    class Watched(list):
+        def __getitem__(self, index):
+            assert "trained" in stages, "the test split was read before training ended"
+            return super().__getitem__(index)
+
+    object.__setattr__(data.test, "images", Watched(data.test.images))
+    module = suites.registry.load(suite)
+    train = module.train
+
+    def watched_train(*args, **kwargs):
+        trained = train(*args, **kwargs)
+        stages.append("trained")
+        return trained
+
+    monkeypatch.setattr(module, "train", watched_train)
+    judged = []
+    if suite == "segmentation":
+        predict = segmentation.predict
+        monkeypatch.setattr(segmentation, "predict", lambda model, split, *rest: judged.append(split) or predict(model, split, *rest))
+    record, folder = run(tiny_spec(suite), data, tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    if suite == "segmentation":
+        assert sum(split is data.test for split in judged) == 1
+
+
+def test_segmentation_cases_cover_the_test_split_once(tiny_data, tiny_spec, tmp_path):
+    record, folder = run(tiny_spec("segmentation"), tiny_data("segmentation"), tmp_path)
+    dice = [row for row in rows(folder / "cases.csv") if row["metric"] == "dice" and row["class"] == "square"]
+    assert sorted(row["case"] for row in dice) == [f"test{i}" for i in range(8)]
+    assert next(iter(record.metrics)) == "dice_macro" and record.metrics["dice_macro"].n == 8
+    values = [float(row["value"]) for row in dice]
+    assert record.metrics["dice/square"].value == pytest.approx(np.nanmean(values))
+
+
+def test_segmentation_learns_squares(tiny_data, tiny_spec, tmp_path):
+    budget = TrainSpec(steps=60, batch_size=8, learning_rate=1e-2)
+    record, _ = run(tiny_spec("segmentation", options={"width": 8}, train=budget), tiny_data("segmentation"), tmp_path)
+    assert record.metrics["dice/square"].value > 0.9
+
+
+def test_windows_see_all_of_an_image_larger_than_the_crop(tiny_data, tiny_spec, tmp_path):
+    settings = {"crop_size": 8, "eval_batch": 4}
+    record, folder = run(tiny_spec("segmentation", settings=settings), tiny_data("segmentation"), tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    assert record.cost["macs"].protocol["input"] == [[1, 1, 8, 8]]
+    assert Image.open(folder / "prediction.png").size == (16 * 6, 16)
+
+
+def test_generation_reports_floor_and_n(tiny_data, tiny_spec, tmp_path):
+    record, _ = run(tiny_spec("generation"), tiny_data("generation"), tmp_path)
+    fid = record.metrics["fid"]
+    assert fid.label == "FID (tiny-cnn)" and fid.n == 8 and fid.floor is not None and fid.direction == "lower"
+    assert fid.protocol["num_inference_steps"] == 3 and fid.protocol["n"] == 8
+    assert record.metrics["label_agreement"].n == 8
+
+
+def test_unlabelled_generation(tiny_data, tiny_spec, tmp_path):
+    data = tiny_data("generation")
+    for part in (data.train, data.validation, data.test):
+        object.__setattr__(part, "targets", None)
+    record, folder = run(tiny_spec("generation"), data, tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    assert record.metrics["fid"].label == "FID (tiny-rotation-cnn)" and "label_agreement" not in record.metrics
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_divergence_is_a_row(suite, tiny_data, tiny_spec, tmp_path):
+    budget = TrainSpec(steps=40, batch_size=4, learning_rate=1e30, max_grad_norm=1e30)
+    record, folder = run(tiny_spec(suite, train=budget), tiny_data(suite), tmp_path)
+    assert record.status == "diverged" and "loss became" in record.error
+    assert record.metrics == {} and record.cost["parameters"].value > 0
+    assert read_record(folder).status == "diverged"
+
+
+def test_out_of_memory_is_a_row(tiny_data, tiny_spec, tmp_path):
+    """A width whose weights (2^50 channels and more) no machine holds; the meta device counts them all the same."""
+    record, _ = run(tiny_spec("segmentation", options={"width": 2 ** 19}), tiny_data("segmentation"), tmp_path)
+    assert record.status == "oom" and "memory" in record.error
+
+
+def test_a_network_that_breaks_the_contract_is_a_row(tiny_data, tiny_spec, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\nclass Half(nn.Module):\n"
+        "    def __init__(self, **kwargs):\n        super().__init__(); self.c = nn.Conv2d(1, 2, 3)\n"
+        "    def forward(self, x, t=None, context=None):\n        return self.c(x)\n")
+    spec = tiny_spec("segmentation", variant=f"{tmp_path}/mine.py:Half", options={})
+    record, _ = run(spec, tiny_data("segmentation"), tmp_path)
+    assert record.status == "failed" and "shape (1, 2, 16, 16), not (1, 2, 14, 14)" in record.error
+
+
+def test_arms_share_data_order_and_noise(tiny_data):
+    from harness.suites.generation import Settings, noisy_batches
+    data = tiny_data("generation")
+    streams = [noisy_batches(data.train, Settings(), 2, 4, seed, "cpu") for seed in (3, 3, 4)]
+    first, second, other = ([next(stream) for _ in range(6)] for stream in streams)
+    assert all(torch.equal(a, b) for x, y in zip(first, second) for a, b in zip(x, y))
+    assert not torch.equal(first[0][1], other[0][1])
+
+
+def test_every_image_comes_once_an_epoch(tiny_data):
+    from harness.suites.segmentation import Standardize, random_crops
+    data = tiny_data("segmentation")
+    standardize = Standardize(data.train)
+    stream = random_crops(data.train, standardize, (16, 16), 8, 0, "cpu")
+    seen = torch.cat([next(stream)[0] for _ in range(2)])
+    expected = torch.stack([standardize(image) for image in data.train.images])
+    assert torch.equal(seen.flatten(1).sort(0).values, expected.flatten(1).sort(0).values)
+    assert seen.mean().abs() < 1e-5 and abs(seen.std().item() - 1) < 1e-2

@@ -1,0 +1,93 @@
+"""The house keeps its shape: imports go one way, one file is one thing, files stay readable."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("variants/**/*.py"), *ROOT.glob("harness/**/*.py"), ROOT / "bench.py"])
+STANDARD = set(sys.stdlib_module_names)
+NO_TORCH = ("spec", "errors", "record", "stats", "comparison", "table_view", "tables", "label_placement", "plots",
+            "contact_sheet", "report", "progress", "cli", "networks", "sources", "execute", "dataset")
+
+
+def imports(path, top_level_only=False):
+    """Dotted names of the modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree)
+    if top_level_only:
+        nodes = tree.body
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def tops(path, **options):
+    return {name.partition(".")[0] for name in imports(path, **options)} - STANDARD
+
+
+def test_there_is_something_to_check():
+    assert len(SOURCES) > 40
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("variants/*.py")), ids=lambda p: p.name)
+def test_variants_import_torch_and_variants_only(path):
+    assert tops(path) <= {"torch", "variants"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("variants/parts/*.py")), ids=lambda p: p.name)
+def test_parts_import_torch_and_parts_only(path):
+    assert tops(path) <= {"torch", "variants"}
+    own = [name for name in imports(path) if name.startswith("variants")]
+    assert all(name.startswith("variants.parts") for name in own)
+
+
+def test_spec_imports_pydantic_only():
+    assert tops(ROOT / "harness/spec.py") == {"pydantic"}
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_what_people_read_does_not_wait_for_torch(name):
+    code = f"import sys, harness.{name}; assert 'torch' not in sys.modules, 'torch was imported'"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_knows_neither_suite_nor_variant_nor_metric():
+    own = {name for name in imports(ROOT / "harness/train.py") if name.startswith(("harness", "variants"))}
+    assert {name.split(".")[1] for name in own if "." in name} <= {"errors", "spec"}
+
+
+@pytest.mark.parametrize("folder", ["suites", "datasets", "metrics"])
+def test_one_of_a_kind_does_not_import_another_suite_or_data_set(folder):
+    """A suite imports no suite, a data set no data set: adding or removing one file touches no other."""
+    for path in ROOT.glob(f"harness/{folder}/*.py"):
+        others = {f"harness.{folder}.{p.stem}" for p in path.parent.glob("*.py")} - {f"harness.{folder}.__init__"}
+        if folder != "metrics":                       # metrics share the rule for empty masks, and the extractor type
+            assert not others & set(imports(path)), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_readable(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= (60 if path.name == "__init__.py" else 300)
+    assert path.stem not in ("utils", "helpers", "common", "misc")
+    assert ast.get_docstring(ast.parse(path.read_text())), "says what it is for"
+
+
+def test_every_source_file_is_in_the_contributors_table():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    missing = [p.name for p in ROOT.glob("harness/*.py") if p.name != "__init__.py" and f"{p.name}`" not in text]
+    assert not missing
+
+
+def test_every_package_is_installed():
+    configured = (ROOT / "pyproject.toml").read_text()
+    packages = {".".join(p.parent.relative_to(ROOT).parts) for p in SOURCES if p.name == "__init__.py"}
+    assert all(f'"{package}"' in configured for package in packages)

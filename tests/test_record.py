@@ -1,0 +1,112 @@
+"""Records: whole or not at all, NaN kept as NaN, the bad one named and left alone."""
+
+import json
+import math
+
+import pytest
+
+from harness.record import (
+    Metric,
+    Record,
+    capture_environment,
+    read_record,
+    read_records,
+    whole_or_nothing,
+    write_record,
+)
+from harness.spec import DataSpec, RunSpec, TrainSpec
+
+
+def metric(value=0.5, **changes):
+    return Metric(**{**dict(value=value, label="Dice", unit="", direction="higher", n=3), **changes})
+
+
+def record(run_id="a" * 16, started="2026-01-01T00:00:00+00:00", **changes):
+    spec = RunSpec(suite="segmentation", variant="plain", data=DataSpec(name="cells"),
+                   train=TrainSpec(steps=1, batch_size=1, learning_rate=1e-3))
+    return Record(run_id=run_id, spec=spec, status="ok", started=started, duration_s=1.0, code="c",
+                  **{**dict(metrics={"dice_macro": metric()}), **changes})
+
+
+def save(runs, one):
+    with whole_or_nothing(runs, one.run_id) as folder:
+        write_record(folder, one)
+    return runs / one.run_id
+
+
+def test_comes_back_as_it_was(tmp_path):
+    one = record(metrics={"dice_macro": metric(), "hd95": metric(math.nan, undefined=3)})
+    back = read_record(save(tmp_path, one))
+    assert back.metrics["dice_macro"] == one.metrics["dice_macro"]
+    assert math.isnan(back.metrics["hd95"].value) and back.metrics["hd95"].undefined == 3
+    assert list(back.metrics) == ["dice_macro", "hd95"]
+
+
+def test_json_is_strict_and_undefined_is_null(tmp_path):
+    text = (save(tmp_path, record(metrics={"fid": metric(math.inf)})) / "record.json").read_text()
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert content["metrics"]["fid"]["value"] is None
+    assert content["schema"] == 1
+
+
+def test_fingerprint_follows_protocol_not_value():
+    assert metric(0.1).fingerprint == metric(0.9, n=7).fingerprint
+    assert metric(protocol={"n": 1}).fingerprint != metric().fingerprint
+    assert metric(label="FID (inception)").fingerprint != metric(label="FID (digits-cnn)").fingerprint
+
+
+def test_nothing_is_left_of_a_run_that_broke_off(tmp_path):
+    with pytest.raises(RuntimeError), whole_or_nothing(tmp_path, "abc") as folder:
+        (folder / "half").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_rerun_leaves_the_old_run(tmp_path):
+    folder = save(tmp_path, record())
+    with pytest.raises(RuntimeError), whole_or_nothing(tmp_path, folder.name):
+        raise RuntimeError
+    assert read_record(folder).status == "ok"
+
+
+def test_unfinished_runs_are_not_read(tmp_path):
+    save(tmp_path, record())
+    (tmp_path / ".unfinished-x-host-1").mkdir()
+    assert len(read_records(tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize("content, says", [
+    ("{", "Invalid JSON"), ("{}", "Field required"), ("", "Invalid JSON"), (None, "No such file"),
+    (b"\xff\xfe\x00", "unreadable record|Invalid JSON"),
+    (json.dumps({"schema": 1, "run_id": 3}), "run_id")])
+def test_corrupt_record_is_named_and_the_rest_still_read(tmp_path, content, says):
+    save(tmp_path, record())
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    if content is not None:
+        (bad / "record.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    records, problems = read_records(tmp_path)
+    assert [r.run_id for r in records] == ["a" * 16]
+    assert len(problems) == 1 and str(bad / "record.json") in problems[0] and "\n" not in problems[0]
+    with pytest.raises(ValueError, match=says):
+        read_record(bad)
+
+
+def test_other_schema_is_named(tmp_path):
+    folder = save(tmp_path, record())
+    content = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**content, "schema": 99}))
+    with pytest.raises(ValueError, match="schema 99; this version reads 1"):
+        read_record(folder)
+
+
+def test_oldest_first(tmp_path):
+    save(tmp_path, record("b" * 16, started="2026-01-02T00:00:00+00:00"))
+    save(tmp_path, record("c" * 16, started="2026-01-01T00:00:00+00:00"))
+    assert [r.run_id[0] for r in read_records(tmp_path)[0]] == ["c", "b"]
+
+
+def test_environment_names_machine_and_versions():
+    env = capture_environment("cpu")
+    assert env["cpu"] and env["cores"] >= 1 and env["python"].startswith("3.")
+    assert {"torch", "numpy", "diffusers"} <= set(env["packages"])
