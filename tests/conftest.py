@@ -17,7 +17,8 @@ def split(count, prefix, seed, task):
         noise = draws.integers(0, 60, (1, 16, 16))
         images.append((mask * 180 + noise).astype(np.uint8))
         targets.append(mask if task == "segmentation" else i % 2)
-    return Split(images, targets if task == "segmentation" else np.array(targets), [f"{prefix}{i}" for i in range(count)])
+    names = [f"{prefix}{i}" for i in range(count)]
+    return Split(images, targets if task == "segmentation" else np.array(targets), names)
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def tiny_spec():
     def make(suite, **changes):
         settings = {"segmentation": {"eval_batch": 4},
                     "generation": {"num_inference_steps": 3, "samples": 8, "sample_batch": 4}}[suite]
-        fields = dict(suite=suite, variant="plain", options={"width": 4}, data=DataSpec(name="digits"), settings=settings,
+        fields = dict(suite=suite, variant="plain", options={"width": 4}, data=DataSpec(name="digits"),
+                      settings=settings,
                       train=TrainSpec(steps=12, batch_size=4, learning_rate=1e-2, ema_decay=0.9, validate_every=6),
                       seeds=Seeds())
         return RunSpec(**{**fields, **changes})

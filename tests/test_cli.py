@@ -38,8 +38,9 @@ def test_help_and_list_do_not_wait_for_torch_or_pandas(args):
 
 def test_list_names_everything():
     output = bench("list").output
-    for name in ("plain", "no_skip", "residual", "attention_gate", "cross_attention", "dit", "fcn", "segmentation", "generation",
-                 "digits", "digit_scenes", "cells", "mnist", "smoke", "quick", "standard"):
+    for name in ("plain", "no_skip", "residual", "attention_gate", "cross_attention", "dit", "fcn",
+                 "segmentation", "generation", "digits", "digit_scenes", "cells", "mnist",
+                 "smoke", "quick", "standard"):
         assert name in output
 
 
@@ -137,7 +138,8 @@ def test_absent_real_set_says_where_it_should_lie(tmp_path):
 def test_inception_without_weights_says_where_to_put_them(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     (tmp_path / "mine.yaml").write_text(
-        "generation: {dataset: digits, train: {steps: 1, batch_size: 2, learning_rate: 0.1}, settings: {extractor: inception}}")
+        "generation: {dataset: digits, train: {steps: 1, batch_size: 2, learning_rate: 0.1},"
+        " settings: {extractor: inception}}")
     refused(bench("--suite", "generation", "--profile", tmp_path / "mine.yaml", "--out", tmp_path / "out"),
             "--inception-weights", "inception")
 
@@ -157,7 +159,7 @@ from torch import nn
 class Mine(nn.Module):
     def __init__(self, *, in_channels, out_channels, image_size, width=8, time=False, context_dim=None):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out_channels, 1))
+        self.net = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     def forward(self, x, t=None, context=None):
         return self.net(x)
 """

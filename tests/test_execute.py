@@ -107,8 +107,8 @@ def test_leftovers_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_pat
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    for name in (f".unfinished-a-{host}-{pid}", f".unfinished-b-{host}-{os.getpid()}", f".unfinished-c-elsewhere-{pid}"):
-        (runs / name).mkdir(parents=True)
+    for name in (f"a-{host}-{pid}", f"b-{host}-{os.getpid()}", f"c-elsewhere-{pid}"):
+        (runs / f".unfinished-{name}").mkdir(parents=True)
     execute_module.prepare(tmp_path)
     assert sorted(path.name for path in runs.iterdir()) == sorted(
         [f".unfinished-b-{host}-{os.getpid()}", f".unfinished-c-elsewhere-{pid}"])
@@ -131,7 +131,8 @@ def test_corrupt_record_is_named_and_left_alone(tiny_data, tiny_spec, tmp_path):
     assert path.read_text() == "{"
 
 
-@pytest.mark.parametrize("exitcode, by_oom, status", [(-9, True, "oom"), (-9, False, "failed"), (-11, False, "failed"), (1, False, "failed")])
+@pytest.mark.parametrize("exitcode, by_oom, status", [
+    (-9, True, "oom"), (-9, False, "failed"), (-11, False, "failed"), (1, False, "failed")])
 def test_what_a_death_means(exitcode, by_oom, status):
     assert execute_module.death(exitcode, by_oom)[0] == status
 

@@ -7,7 +7,8 @@ from harness.spec import DataSpec, RunSpec, Seeds, TrainSpec, canonical_json, di
 
 
 def spec(**changes):
-    fields = dict(suite="segmentation", variant="plain", options={"width": 8}, data=DataSpec(name="cells", root="/a/b/isbi"),
+    fields = dict(suite="segmentation", variant="plain", options={"width": 8},
+                  data=DataSpec(name="cells", root="/a/b/isbi"),
                   train=TrainSpec(steps=5, batch_size=2, learning_rate=1e-3), settings={"loss": "ce"})
     return RunSpec(**{**fields, **changes})
 

@@ -91,7 +91,8 @@ def test_curve_times_grow_and_exclude_the_first_steps_from_step_times():
     assert len(trained.step_s) == 60 - 5
 
 
-@pytest.mark.parametrize("device, precision, says", [("cpu", "fp16", "needs a GPU"), ("cuda", "fp32", "no usable CUDA")])
+@pytest.mark.parametrize("device, precision, says", [
+    ("cpu", "fp16", "needs a GPU"), ("cuda", "fp32", "no usable CUDA")])
 def test_what_the_device_lacks_is_said(device, precision, says):
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")

@@ -104,7 +104,12 @@ def test_test_split_is_touched_once_and_after_training(suite, tiny_data, tiny_sp
     judged = []
     if suite == "segmentation":
         predict = segmentation.predict
-        monkeypatch.setattr(segmentation, "predict", lambda model, split, *rest: judged.append(split) or predict(model, split, *rest))
+
+        def watched_predict(model, split, *rest):
+            judged.append(split)
+            return predict(model, split, *rest)
+
+        monkeypatch.setattr(segmentation, "predict", watched_predict)
     record, folder = run(tiny_spec(suite), data, tmp_path)
     assert record.status == "ok", (folder / "traceback.txt").read_text()
     if suite == "segmentation":

@@ -48,8 +48,11 @@ def test_depth_follows_the_image(size, levels):
 
 
 AXES = {
-    "block": ("plain", "residual"), "skip": ("none", "add", "concat", "gate"), "norm": ("group", "batch", "instance", "none"),
-    "down": ("max_pool", "avg_pool", "strided_conv"), "up": ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle"),
+    "block": ("plain", "residual"),
+    "skip": ("none", "add", "concat", "gate"),
+    "norm": ("group", "batch", "instance", "none"),
+    "down": ("max_pool", "avg_pool", "strided_conv"),
+    "up": ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle"),
     "act": ("silu", "relu", "gelu"), "time_conditioning": ("add", "scale_shift"), "skip_levels": ((), (0,), (1, 2)),
     "attention_levels": ((), (2,), (1, 2)), "num_blocks": (1, 2), "channel_mult": ((1,), (1, 1), (1, 2, 3, 4)),
 }

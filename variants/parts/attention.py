@@ -10,7 +10,7 @@ from variants.parts.normalization import normalization
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     """softmax(q k^T / sqrt(d)) v per head. q (N, L, C); k, v (N, S, C) -> (N, L, C)."""
-    def split(x: Tensor) -> Tensor:                                               # (N, L, C) -> (N, heads, L, C / heads)
+    def split(x: Tensor) -> Tensor:                                               # -> (N, heads, L, C / heads)
         return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
 
     out = F.scaled_dot_product_attention(split(q), split(k), split(v))

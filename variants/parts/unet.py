@@ -79,14 +79,15 @@ class UNet(nn.Module):
         time              = False,            # Is the network told a time step?
         time_conditioning = "add",            # add | scale_shift
         context_dim       = None,             # Channels of a context token; None = the network takes no context.
-        context_by        = "add",            # add (pooled, to the time embedding) | attention (tokens, needs transformer)
+        context_by        = "add",            # add (pooled, to the time embedding) | attention (each token)
     ):
         super().__init__()
         channels = [width * mult for mult in channel_mult]
         bottom = len(channels) - 1
         kept = set(range(bottom)) if skip_levels is None else set(skip_levels)
         if not kept <= set(range(bottom)):
-            raise ValueError(f"skip_levels {sorted(kept)} must be among the levels 0..{bottom - 1} above the bottleneck")
+            raise ValueError(f"skip_levels {sorted(kept)} must be among the levels 0..{bottom - 1} above the "
+                             "bottleneck")
         if not set(attention_levels) <= set(range(bottom + 1)):
             raise ValueError(f"attention_levels {tuple(attention_levels)} must be among the levels 0..{bottom}")
         if context_by not in ("add", "attention"):
