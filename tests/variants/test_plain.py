@@ -89,7 +89,7 @@ def test_image_too_small_for_the_depth():
 def test_dropped_skip_carries_nothing():
     """With no skip at all, the decoder hears of the image only through the bottleneck."""
     network = variants.build("no_skip", in_channels=1, out_channels=1, image_size=16, width=8).eval()
-    network.encoder[-1].register_forward_hook(lambda module, args, output: torch.zeros_like(output))
+    network.middle.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
     first, second = network(torch.randn(1, 1, 16, 16)), network(torch.randn(1, 1, 16, 16))
     torch.testing.assert_close(first, second)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.parts.normalization import normalization
+from variants.parts.skeleton import Conditioned
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
@@ -22,7 +23,7 @@ def check_heads(channels: int, num_heads: int) -> None:
         raise ValueError(f"num_heads={num_heads} does not divide {channels} channels")
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Conditioned):
     """Every pixel attends to every pixel, as a residual (DDPM, Ho et al. 2020; heads as in ADM)."""
 
     def __init__(self, channels: int, num_heads: int = 4, norm: str = "group"):
@@ -33,7 +34,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)                          # (N, H W, C)
         q, k, v = self.qkv(tokens).chunk(3, dim=2)
         tokens = self.out(attend(q, k, v, self.num_heads))                        # (N, H W, C)
@@ -85,7 +86,7 @@ class TransformerBlock(nn.Module):
         return x + self.feed_forward(self.norm3(x))
 
 
-class SpatialTransformer(nn.Module):
+class SpatialTransformer(Conditioned):
     """Pixels as tokens through transformer blocks, as a residual (LDM, Rombach et al. 2022, App. E.2.1).
 
     Where it is built without ``context_dim``, cross-attention attends to the image's own tokens, as in
@@ -102,7 +103,7 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         tokens = self.enter(self.norm(x)).flatten(2).transpose(1, 2)              # (N, H W, C)
         for block in self.blocks:
             tokens = block(tokens, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from variants.parts.normalization import normalization
+from variants.parts.skeleton import Conditioned
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "gelu": nn.GELU}
 TIME_CONDITIONING = ("add", "scale_shift")
@@ -39,7 +40,7 @@ class Modulation(nn.Module):
         return h * (1 + scale) + shift
 
 
-class PlainBlock(nn.Module):
+class PlainBlock(Conditioned):
     """Two 3x3 convolutions, each followed by norm and activation (U-Net, Ronneberger et al. 2015, padded)."""
 
     preactivated = False                                                          # what enters is ready to be convolved
@@ -62,7 +63,7 @@ class PlainBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.told = Modulation(emb_dim, out_channels, time_conditioning) if emb_dim else None
 
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         h = self.norm1(self.conv1(x))                                             # (N, out, H, W)
         if self.told is not None:
             h = self.told(h, emb)
@@ -70,7 +71,7 @@ class PlainBlock(nn.Module):
         return self.act(self.norm2(self.conv2(h)))                                # (N, out, H, W)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Conditioned):
     """Norm, activation, 3x3 convolution, twice, plus a shortcut that is projected by 1x1 where channels change.
 
     The pre-activated unit of ResUNet (Zhang et al. 2017, arXiv:1711.10684, Fig. 1b), which with a time
@@ -98,7 +99,7 @@ class ResidualBlock(nn.Module):
         self.told = Modulation(emb_dim, out_channels, time_conditioning) if emb_dim else None
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(self.act(self.norm1(x))))                       # (N, out, H, W)
         if self.told is not None:
             h = self.told(h, emb)

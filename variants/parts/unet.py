@@ -1,4 +1,4 @@
-"""The one U skeleton: encoder, bottleneck, decoder, and what joins them, all by argument.
+"""The U-Net whose levels hand one skip across: encoder, bottleneck, decoder, all by argument.
 
 Level 0 has the image's size; every level down halves it. The last level is the bottleneck. A level is
 ``num_blocks`` blocks, each followed by attention where the level is in ``attention_levels``. The decoder
@@ -7,13 +7,14 @@ mirrors the encoder: double the size, take the skip, run the blocks.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from variants.parts.attention import SelfAttention, SpatialTransformer
 from variants.parts.blocks import BLOCKS, activation
 from variants.parts.embedding import ConditionEmbedding
 from variants.parts.normalization import normalization
-from variants.parts.resampling import downsample, fit, upsample
+from variants.parts.resampling import downsample, upsample
+from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS
 
 CHANNEL_MULT = (1, 2, 4, 8)
@@ -37,22 +38,7 @@ def choose(kind: str, name: str, known: dict):
     return known[name]
 
 
-class Level(nn.Module):
-    """Blocks at one size, each followed by attention where the level has it."""
-
-    def __init__(self, blocks: list[nn.Module], attentions: list[nn.Module]):
-        super().__init__()
-        self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
-
-    def forward(self, x: Tensor, emb: Tensor | None, context: Tensor | None) -> Tensor:
-        for i, block in enumerate(self.blocks):
-            x = block(x, emb)
-            if self.attentions:
-                x = self.attentions[i](x, context)
-        return x
-
-
-class UNet(nn.Module):
+class UNet(Skeleton):
     """A U-Net over the contract of ``variants``: (N, in_channels, H, W) -> (N, out_channels, H, W).
 
     Raises ValueError for an unknown choice, and in ``forward`` for an image too small for the depth.
@@ -81,7 +67,6 @@ class UNet(nn.Module):
         context_dim       = None,             # Channels of a context token; None = the network takes no context.
         context_by        = "add",            # add (pooled, to the time embedding) | attention (each token)
     ):
-        super().__init__()
         channels = [width * mult for mult in channel_mult]
         bottom = len(channels) - 1
         kept = set(range(bottom)) if skip_levels is None else set(skip_levels)
@@ -94,55 +79,40 @@ class UNet(nn.Module):
             raise ValueError(f"unknown context_by {context_by!r} (known: add, attention)")
         if context_dim and context_by == "attention" and not (attention == "transformer" and attention_levels):
             raise ValueError("context_by='attention' needs attention='transformer' on at least one level")
-        self.levels = len(channels)
-
         pooled_dim = context_dim if context_by == "add" else None
         emb_dim = 4 * width if time or pooled_dim else None
-        self.embedding = ConditionEmbedding(emb_dim, width, time, pooled_dim) if emb_dim else None
+        embedding = ConditionEmbedding(emb_dim, width, time, pooled_dim) if emb_dim else None
 
         make_block = choose("block", block, BLOCKS)
         make_skip = choose("skip", skip, SKIPS)
         token_dim = context_dim if context_by == "attention" else None
-        attentions = {"self": lambda c: SelfAttention(c, num_heads, norm),
-                      "transformer": lambda c: SpatialTransformer(c, num_heads, norm, token_dim)}
-        make_attention = choose("attention", attention, attentions)
+        make_attention = choose("attention", attention, {
+            "self": lambda c: SelfAttention(c, num_heads, norm),
+            "transformer": lambda c: SpatialTransformer(c, num_heads, norm, token_dim)})
 
-        def level(index: int, enters: int) -> Level:
-            sizes = [enters] + [channels[index]] * num_blocks
-            blocks = [make_block(a, b, emb_dim, norm, act, dropout, time_conditioning)
-                      for a, b in zip(sizes, sizes[1:])]
-            has_attention = index in attention_levels
-            return Level(blocks, [make_attention(channels[index]) for _ in blocks] if has_attention else [])
+        def blocks(level: int, enters: int) -> list[nn.Module]:
+            """The level's blocks, from ``enters`` channels to the level's own, each with its attention."""
+            made = []
+            for i in range(num_blocks):
+                made.append(make_block(enters if i == 0 else channels[level], channels[level], emb_dim, norm, act,
+                                       dropout, time_conditioning))
+                if level in attention_levels:
+                    made.append(make_attention(channels[level]))
+            return made
 
         # A pre-activated block would normalise the raw image; it gets features instead.
-        stem = make_block.preactivated
-        self.stem = nn.Conv2d(in_channels, channels[0], 3, padding=1) if stem else nn.Identity()
-        enters = [channels[0] if stem else in_channels] + channels[:-1]
-        self.encoder = nn.ModuleList(level(i, enters[i]) for i in range(self.levels))
-        self.downs = nn.ModuleList(downsample(down, channels[i]) for i in range(bottom))
-
-        self.ups = nn.ModuleList(upsample(up, channels[i + 1], channels[i]) for i in range(bottom))
-        self.skips = nn.ModuleList((make_skip if i in kept else SKIPS["none"])(channels[i], channels[i])
-                                   for i in range(bottom))
-        self.decoder = nn.ModuleList(level(i, self.skips[i].out_channels) for i in range(bottom))
-        self.head = nn.Sequential(
-            *([normalization(norm, channels[0]), activation(act)] if make_block.preactivated else []),
-            nn.Conv2d(channels[0], out_channels, 1))
-
-    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        smallest = 2 ** (self.levels - 1)
-        if min(x.shape[2:]) < smallest:
-            raise ValueError(f"a U-Net of {self.levels} levels takes images of at least {smallest} x {smallest} "
-                             f"pixels, not {x.shape[2]} x {x.shape[3]}")
-        emb = self.embedding(t, context) if self.embedding is not None else None  # (N, 4 width)
-        sides = []
-        x = self.stem(x)                                                          # (N, C0, H, W)
-        for encode, down in zip(self.encoder, self.downs):
-            x = encode(x, emb, context)                                           # (N, Ci, H / 2^i, W / 2^i)
-            sides.append(x)
-            x = down(x)
-        x = self.encoder[-1](x, emb, context)                                     # the bottleneck
-        for i in reversed(range(self.levels - 1)):
-            x = fit(self.ups[i](x), sides[i].shape[2:])                           # (N, Ci, H / 2^i, W / 2^i)
-            x = self.decoder[i](self.skips[i](x, sides[i]), emb, context)
-        return self.head(x)                                                       # (N, out_channels, H, W)
+        stem = [nn.Conv2d(in_channels, channels[0], 3, padding=1)] if make_block.preactivated else []
+        encoder, decoder = [], []
+        for i in range(bottom):
+            enters = channels[i - 1] if i else channels[0] if stem else in_channels
+            encoder += [Step(*(stem if i == 0 else []), *blocks(i, enters), leaves=True),
+                        Step(downsample(down, channels[i]))]
+        enters = channels[bottom - 1] if bottom else channels[0] if stem else in_channels
+        middle = [*(stem if bottom == 0 else []), *blocks(bottom, enters)]
+        for i in reversed(range(bottom)):
+            joined = (make_skip if i in kept else SKIPS["none"])(channels[i], channels[i])
+            decoder += [Step(upsample(up, channels[i + 1], channels[i])),
+                        Step(*blocks(i, joined.out_channels), skip=joined)]
+        last = [normalization(norm, channels[0]), activation(act)] if make_block.preactivated else []
+        head = nn.Sequential(*last, nn.Conv2d(channels[0], out_channels, 1))
+        super().__init__(encoder, middle, decoder, head, embedding, smallest=2 ** bottom)

@@ -1,0 +1,84 @@
+"""The one U skeleton: steps down that leave something at the side, steps up that may take it.
+
+Everything U-shaped in this project is a list of steps given to :class:`Skeleton`: where skips are left (after
+a level, or after every block), what resamples, what a step is made of. The skeleton only walks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from variants.parts.resampling import fit
+
+
+class Conditioned(nn.Module):
+    """A module that is called as ``module(x, emb, context)``; every other one as ``module(x)``.
+
+    ``emb`` (N, D) is the embedded time step, ``context`` (N, L, context_dim) tokens; either may be None.
+    """
+
+
+class Step(nn.Module):
+    """Modules in a row. ``leaves``: its output is left at the side. ``skip``: what first takes a side in."""
+
+    def __init__(self, *modules: nn.Module, leaves: bool = False, skip: nn.Module | None = None):
+        super().__init__()
+        self.parts, self.leaves, self.skip = nn.ModuleList(modules), leaves, skip
+
+    def forward(self, x: Tensor, emb: Tensor | None, context: Tensor | None) -> Tensor:
+        for part in self.parts:
+            x = part(x, emb, context) if isinstance(part, Conditioned) else part(x)
+        return x
+
+    def take(self, x: Tensor, side: Tensor) -> Tensor:
+        """``x`` from below, fitted to the side's size (or the side to its), joined with ``side``."""
+        if getattr(self.skip, "crops_side", False):
+            return self.skip(x, fit(side, x.shape[2:]))
+        return self.skip(fit(x, side.shape[2:]), side)
+
+
+class Skeleton(nn.Module):
+    """Encoder, middle, decoder and head over the contract of ``variants``.
+
+    Sides are taken last in, first out; a side that nobody takes is an error of the builder. ``smallest`` is
+    the side length in pixels below which an image cannot be halved as often as the encoder does: ``forward``
+    raises ValueError for one.
+    """
+
+    def __init__(self,
+        encoder: Iterable[Step],
+        middle: Iterable[nn.Module],
+        decoder: Iterable[Step],
+        head: nn.Module,
+        embedding: nn.Module | None = None,   # embedding(t, context) -> (N, D), told to every Conditioned part.
+        smallest: int = 1,
+    ):
+        super().__init__()
+        self.embedding = embedding
+        self.encoder = nn.ModuleList(encoder)
+        self.middle = Step(*middle)
+        self.decoder = nn.ModuleList(decoder)
+        self.head = head
+        self.smallest = smallest
+        left, taken = (sum(map(bool, flags)) for flags in (
+            [step.leaves for step in self.encoder], [step.skip is not None for step in self.decoder]))
+        assert left == taken, f"{left} sides are left and {taken} taken"
+
+    def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        if min(x.shape[2:]) < self.smallest:
+            raise ValueError(f"this network takes images of at least {self.smallest} x {self.smallest} pixels, "
+                             f"not {x.shape[2]} x {x.shape[3]}")
+        emb = self.embedding(t, context) if self.embedding is not None else None
+        sides = []
+        for step in self.encoder:
+            x = step(x, emb, context)
+            if step.leaves:
+                sides.append(x)
+        x = self.middle(x, emb, context)
+        for step in self.decoder:
+            if step.skip is not None:
+                x = step.take(x, sides.pop())
+            x = step(x, emb, context)
+        return self.head(x)
