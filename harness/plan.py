@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec
 if TYPE_CHECKING:                                  # listing profiles must not wait for numpy
     from harness.dataset import Dataset
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -95,8 +94,8 @@ def check_names(request: Request) -> None:
         check_dataset(request.dataset, request.suite)
     if request.seeds is not None and request.seeds < 1:
         raise InputError(f"--seeds must be at least 1, not {request.seeds}")
-    if request.device not in ("auto", "cpu", "cuda", "mps"):
-        raise unknown("device", request.device, ("auto", "cpu", "cuda", "mps"))
+    if request.device not in DEVICES:
+        raise unknown("device", request.device, DEVICES)
     if request.inception_weights is not None and not request.inception_weights.is_file():
         raise InputError(f"--inception-weights: there is no file {request.inception_weights}")
     if request.inception_weights is not None and request.suite != "generation":
@@ -141,6 +140,7 @@ def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
     Arms share data order and sampling noise for a seed. Imports torch (devices, the suite's settings).
     """
     profile = read_profile(request.profile, request.suite)
+    from harness.device import check_precision, default_precision, resolve_device
     device = resolve_device(request.device)
     settings = dict(profile.settings)
     if request.suite == "generation":
@@ -152,31 +152,12 @@ def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
         raise InputError(f"profile {request.profile}, {request.suite}.settings: {first_problem(error)}") from None
     precision = default_precision(device) if profile.precision == "auto" else profile.precision
     names = request.variants or tuple(networks.all_names())
+    check_precision(device, precision)
     return [
         RunSpec(suite=request.suite, variant=name, options=profile.options, data=data_spec(request, profile),
                 train=profile.train.model_copy(update={"precision": precision}), settings=settings,
                 seeds=Seeds(init=seed, data=seed, sampling=seed), device=device, profile=request.profile)
         for seed in range(request.seeds or profile.seeds) for name in names]
-
-
-def resolve_device(device: str) -> str:
-    """"auto" -> the fastest device that this machine has."""
-    if device != "auto":
-        return device
-    import torch
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def default_precision(device: str) -> str:
-    """bf16 where the hardware multiplies it natively (Ampere GPUs and later, AMX CPUs), otherwise fp32."""
-    if device == "cuda":
-        import torch
-        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32"
-    if device == "cpu" and platform.system() == "Linux":
-        return "bf16" if re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()) else "fp32"
-    return "fp32"
 
 
 def choose_extractor(request: Request, data: Dataset, settings: dict, cache: Path) -> dict[str, str]:

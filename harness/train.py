@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.errors import InputError
+from harness.device import check_precision, resolve_device
 from harness.spec import TrainSpec
 
 LOG_EVERY = 10      # steps between two looks at the loss; on a GPU each look waits for the device
@@ -39,13 +39,8 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 
     Raises InputError for a device that this machine lacks or a precision that the device lacks.
     """
-    kind = device.partition(":")[0]
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda' asked for, but this machine has no usable CUDA GPU; use --device cpu")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device 'mps' asked for, but this machine has none; use --device cpu")
-    if kind == "cpu" and precision == "fp16":
-        raise InputError("precision fp16 needs a GPU; use fp32 or bf16 on a CPU")
+    kind = resolve_device(device).partition(":")[0]
+    check_precision(kind, precision)
     # Accelerate keeps one state per process, and refuses a second precision; each run starts its own.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=kind == "cpu", mixed_precision={"fp32": "no"}.get(precision, precision))

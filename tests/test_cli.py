@@ -51,6 +51,7 @@ def test_list_names_everything():
     (("--suite", "generation", "--profile", "quik"), ("unknown profile", "did you mean 'quick'")),
     (("--suite", "generation", "--profile", "absent.yaml"), ("absent.yaml", "No such file")),
     (("--suite", "generation", "--device", "cdua"), ("unknown device", "did you mean 'cuda'")),
+    (("--suite", "gen"), ("unknown suite", "did you mean 'generation'")),
     (("--suite", "generation", "--seeds", "0"), ("--seeds", "at least 1")),
     (("--suite", "generation", "--dataset", "cells"), ("'cells' is not one for generation", "digits")),
     (("--suite", "generation", "--dataset", "digits", "--data", "x"), ("give one of them",)),
@@ -148,6 +149,13 @@ def test_wrong_inception_weights_are_refused(tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"not weights")
     refused(bench("--suite", "generation", "--inception-weights", tmp_path / "weights.pth", "--out", tmp_path / "out"),
             "weights.pth")
+
+
+def test_device_that_is_not_there(tmp_path):
+    import torch
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA GPU")
+    refused(bench("--suite", "generation", "--device", "cuda", "--out", tmp_path), "'cuda'", "--device cpu")
 
 
 def test_report_of_no_results(tmp_path):

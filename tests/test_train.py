@@ -92,7 +92,7 @@ def test_curve_times_grow_and_exclude_the_first_steps_from_step_times():
 
 
 @pytest.mark.parametrize("device, precision, says", [
-    ("cpu", "fp16", "needs a GPU"), ("cuda", "fp32", "no usable CUDA")])
+    ("cpu", "fp16", "needs a GPU"), ("cuda", "fp32", "finds none on this machine")])
 def test_what_the_device_lacks_is_said(device, precision, says):
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
