@@ -18,6 +18,7 @@ if TYPE_CHECKING:                                  # listing profiles must not w
     from harness.dataset import Dataset
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+CORE = ("plain", "no_skip", "residual", "attention_gate", "cross_attention", "dit", "fcn")
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -25,6 +26,7 @@ class SuiteProfile(Frozen):
     """One suite's part of a profile: data, size, budget."""
 
     dataset: str                                   # default data set of the suite
+    variants: tuple[str, ...] = CORE               # networks that are compared where --variants does not say
     data_options: dict[str, Any] = Field(default_factory=dict)  # arguments of the default data set's load()
     options: dict[str, Any] = Field(default_factory=dict)       # arguments of every variant's build()
     seeds: int = Field(1, gt=0)                    # runs per variant where --seeds does not say
@@ -38,7 +40,7 @@ class Request:
     """What the person asked for, as the command line has it; None = the profile or the machine decides."""
 
     suite: str
-    variants: tuple[str, ...] = ()                 # () = all registered
+    variants: tuple[str, ...] = ()                 # () = the profile's; ("all",) = every registered one
     dataset: str | None = None
     data: Path | None = None                       # a folder of one's own
     data_root: Path | None = None
@@ -86,8 +88,9 @@ def check_names(request: Request) -> None:
     """Raise InputError for unknown names, without importing torch."""
     if request.suite not in suites.registry.names():
         raise unknown("suite", request.suite, suites.registry.names())
-    for variant in request.variants:
-        networks.check(variant)
+    for variant in (*request.variants, *read_profile(request.profile, request.suite).variants):
+        if variant != "all":
+            networks.check(variant)
     if request.dataset is not None and request.data is not None:
         raise InputError("--dataset names a registered set and --data a folder of your own: give one of them")
     if request.dataset is not None:
@@ -100,7 +103,6 @@ def check_names(request: Request) -> None:
         raise InputError(f"--inception-weights: there is no file {request.inception_weights}")
     if request.inception_weights is not None and request.suite != "generation":
         raise InputError("--inception-weights is for the generation suite, which computes FID")
-    read_profile(request.profile, request.suite)
 
 
 def check_dataset(name: str, suite: str) -> None:
@@ -151,7 +153,8 @@ def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
     except ValidationError as error:
         raise InputError(f"profile {request.profile}, {request.suite}.settings: {first_problem(error)}") from None
     precision = default_precision(device) if profile.precision == "auto" else profile.precision
-    names = request.variants or tuple(networks.all_names())
+    asked = request.variants or profile.variants
+    names = dict.fromkeys(name for one in asked for name in (networks.all_names() if one == "all" else [one]))
     check_precision(device, precision)
     return [
         RunSpec(suite=request.suite, variant=name, options=profile.options, data=data_spec(request, profile),

@@ -13,7 +13,8 @@ def test_every_shipped_profile_gives_valid_runs(name, suite, tmp_path):
     data = load_data(data_spec(request, read_profile(name, suite)), suite)
     plan = make_plan(request, data, tmp_path)
     profile = read_profile(name, suite)
-    assert len(plan) == len(variants.names()) * profile.seeds
+    assert len(plan) == len(profile.variants) * profile.seeds
+    assert set(profile.variants) <= set(variants.names())
     assert len({spec.group_id() for spec in plan}) == 1
     assert len({spec.run_id(code="c", data=data.fingerprint) for spec in plan}) == len(plan)
     assert all(spec.train.precision != "auto" and spec.device in ("cpu", "cuda", "mps") for spec in plan)
@@ -21,6 +22,13 @@ def test_every_shipped_profile_gives_valid_runs(name, suite, tmp_path):
 
 def test_three_profiles_ship():
     assert profile_names() == ["quick", "smoke", "standard"]
+
+
+def test_all_means_every_registered_network_once(tmp_path):
+    request = Request(suite="generation", variants=("dit", "all"))
+    data = load_data(data_spec(request, read_profile("quick", "generation")), "generation")
+    names = [spec.variant for spec in make_plan(request, data, tmp_path)]
+    assert names[0] == "dit" and sorted(names) == variants.names()
 
 
 def test_seeds_are_shared_by_arms_and_whole_comparisons_come_first(tmp_path):
