@@ -6,7 +6,8 @@ Each file defines ``build`` with one signature, and every network it returns is 
     forward(x, t=None, context=None) -> (N, out_channels, H, W)
 
 ``x`` (N, in_channels, H, W); ``t`` (N,) step or noise level, or None; ``context`` (N, L, context_dim)
-tokens, or None. So every network segments, generates and restores.
+tokens, or None; networks with a class table (presets) also take integer labels (N,), a lookup that costs
+no multiplication. So every network segments, generates and restores.
 
 >>> import variants                                          # doctest: +SKIP
 >>> net = variants.build("plain", in_channels=1, out_channels=2, image_size=64)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.parts.normalization import normalization
 from variants.parts.skeleton import Conditioned
 
+QKV_ORDERS = ("split_first", "heads_first")
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     """softmax(q k^T / sqrt(d)) v per head. q (N, L, C); k, v (N, S, C) -> (N, L, C)."""
-    def split(x: Tensor) -> Tensor:                                               # -> (N, heads, L, C / heads)
-        return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
+    q, k, v = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, L or S, C / heads)
+    out = F.scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2).flatten(2)
 
-    out = F.scaled_dot_product_attention(split(q), split(k), split(v))
+
+def attend_to_one(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """``attend`` where S = 1, as einsum computes it in LDM's code: the sum over one token is a mere product."""
+    q, k, v = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, L or 1, C / heads)
+    out = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).softmax(dim=3) * v
     return out.transpose(1, 2).flatten(2)
 
 
@@ -24,38 +32,76 @@ def check_heads(channels: int, num_heads: int) -> None:
 
 
 class SelfAttention(Conditioned):
-    """Every pixel attends to every pixel, as a residual (DDPM, Ho et al. 2020; heads as in ADM)."""
+    """Every pixel attends to every pixel, as a residual (DDPM, Ho et al. 2020; heads as in ADM).
 
-    def __init__(self, channels: int, num_heads: int = 4, norm: str = "group"):
+    ``qkv_order`` says how the 3 C projected channels lie: ``split_first``, all queries, all keys, all values,
+    each by head; ``heads_first``, head by head its query, key and value (ADM's published models, whose code
+    calls it legacy).
+    """
+
+    def __init__(self, channels: int, num_heads: int = 4, norm: str = "group", norm_eps: float = 1e-5,
+                 qkv_order: str = "split_first", zero_last: bool = False):
         super().__init__()
         check_heads(channels, num_heads)
-        self.num_heads = num_heads
-        self.norm = normalization(norm, channels)
+        if qkv_order not in QKV_ORDERS:
+            raise ValueError(f"unknown qkv_order {qkv_order!r} (known: {', '.join(QKV_ORDERS)})")
+        self.num_heads, self.qkv_order = num_heads, qkv_order
+        self.norm = normalization(norm, channels, norm_eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
+        if zero_last:                                                             # starts as the identity
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)                          # (N, H W, C)
-        q, k, v = self.qkv(tokens).chunk(3, dim=2)
+        qkv = self.qkv(tokens)                                                    # (N, H W, 3 C)
+        if self.qkv_order == "heads_first":
+            q, k, v = (part.flatten(2) for part in qkv.unflatten(2, (self.num_heads, 3, -1)).unbind(3))
+        else:
+            q, k, v = qkv.chunk(3, dim=2)
         tokens = self.out(attend(q, k, v, self.num_heads))                        # (N, H W, C)
         return x + tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class AttentionPool(nn.Module):
+    """One vector for a map: its mean, as one more token before the pixels', attends to all (CLIP, Radford et al. 2021).
+
+    (N, channels, size, size) -> (N, out_channels). Every token is computed, as in ADM's classifiers, and the
+    first is kept.
+    """
+
+    def __init__(self, channels: int, out_channels: int, size: int, num_heads: int):
+        super().__init__()
+        check_heads(channels, num_heads)
+        self.num_heads = num_heads
+        self.positions = nn.Parameter(torch.randn(channels, size ** 2 + 1) / channels ** 0.5)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2)                                                     # (N, C, H W)
+        tokens = torch.cat([pixels.mean(dim=2, keepdim=True), pixels], dim=2) + self.positions
+        q, k, v = self.qkv(tokens.transpose(1, 2)).chunk(3, dim=2)                # (N, H W + 1, C)
+        return self.out(attend(q, k, v, self.num_heads))[:, 0]                    # (N, out)
 
 
 class CrossAttention(nn.Module):
     """Tokens (N, L, channels) attend to context (N, S, context_dim); to themselves where it is None."""
 
-    def __init__(self, channels: int, context_dim: int | None = None, num_heads: int = 4):
+    def __init__(self, channels: int, context_dim: int | None = None, num_heads: int = 4, bias: bool = False):
         super().__init__()
         check_heads(channels, num_heads)
         self.num_heads = num_heads
-        self.q = nn.Linear(channels, channels, bias=False)
-        self.k = nn.Linear(context_dim or channels, channels, bias=False)
-        self.v = nn.Linear(context_dim or channels, channels, bias=False)
+        self.q = nn.Linear(channels, channels, bias=bias)
+        self.k = nn.Linear(context_dim or channels, channels, bias=bias)
+        self.v = nn.Linear(context_dim or channels, channels, bias=bias)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = x if context is None else context
-        return self.out(attend(self.q(x), self.k(context), self.v(context), self.num_heads))
+        weigh = attend_to_one if context.shape[1] == 1 else attend
+        return self.out(weigh(self.q(x), self.k(context), self.v(context), self.num_heads))
 
 
 class GatedFeedForward(nn.Module):
@@ -90,16 +136,18 @@ class SpatialTransformer(Conditioned):
     """Pixels as tokens through transformer blocks, as a residual (LDM, Rombach et al. 2022, App. E.2.1).
 
     Where it is built without ``context_dim``, cross-attention attends to the image's own tokens, as in
-    the published code. Its last layer starts at zero, so at first it changes nothing.
+    the published code. Its last layer starts at zero, so at first it changes nothing. A token has
+    ``num_heads`` x ``head_channels`` channels, the map's own where that is None.
     """
 
     def __init__(self, channels: int, num_heads: int = 4, norm: str = "group",
-                 context_dim: int | None = None, depth: int = 1):
+                 context_dim: int | None = None, depth: int = 1, head_channels: int | None = None):
         super().__init__()
+        inner = num_heads * head_channels if head_channels else channels
         self.norm = normalization(norm, channels, eps=1e-6)
-        self.enter = nn.Conv2d(channels, channels, 1)
-        self.blocks = nn.ModuleList(TransformerBlock(channels, context_dim, num_heads) for _ in range(depth))
-        self.leave = nn.Conv2d(channels, channels, 1)
+        self.enter = nn.Conv2d(channels, inner, 1)
+        self.blocks = nn.ModuleList(TransformerBlock(inner, context_dim, num_heads) for _ in range(depth))
+        self.leave = nn.Conv2d(inner, channels, 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 

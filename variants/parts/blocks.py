@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from variants.parts.normalization import normalization
 from variants.parts.skeleton import Conditioned
 
-ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "gelu": nn.GELU}
-TIME_CONDITIONING = ("add", "scale_shift")
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU, "relu6": nn.ReLU6,
+               "sigmoid": nn.Sigmoid, "none": nn.Identity}
+ORDERS = ("norm_act", "act_norm")
+TIME_CONDITIONING = ("add", "scale_shift", "add_before_norm")
+
+
+RESAMPLE = {None: nn.Identity, "down": partial(nn.AvgPool2d, 2),
+            "up": partial(nn.Upsample, scale_factor=2, mode="nearest")}
 
 
 def activation(kind: str) -> nn.Module:
@@ -21,7 +29,8 @@ def activation(kind: str) -> nn.Module:
 class Modulation(nn.Module):
     """How a block is told its condition, between a norm and its activation.
 
-    ``add``: h + b(emb), an added bias. ``scale_shift``: h * (1 + s(emb)) + b(emb), also called FiLM
+    ``add``: h + b(emb), an added bias. ``add_before_norm``: the same in front of the norm, straight after the
+    convolution (DDPM's published code). ``scale_shift``: h * (1 + s(emb)) + b(emb), also called FiLM
     (Perez et al. 2017, arXiv:1709.07871) or AdaGN (ADM, Dhariwal & Nichol 2021, Eq. 6).
     """
 
@@ -34,10 +43,14 @@ class Modulation(nn.Module):
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         told = self.project(emb)[:, :, None, None]                                # (N, C or 2C, 1, 1)
-        if self.kind == "add":
+        if self.kind != "scale_shift":
             return h + told
         scale, shift = told.chunk(2, dim=1)
         return h * (1 + scale) + shift
+
+    def around(self, norm: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
+        """``h`` normalised and told, in this kind's order."""
+        return norm(self(h, emb)) if self.kind == "add_before_norm" else self(norm(h), emb)
 
 
 class PlainBlock(Conditioned):
@@ -53,29 +66,50 @@ class PlainBlock(Conditioned):
         activation_kind   = "silu",
         dropout           = 0.0,     # Between the two convolutions.
         time_conditioning = "add",
+        *,
+        padding           = 1,       # 0: the original's "valid" convolutions; each takes a pixel off every side.
+        conv_bias         = True,    # milesial's U-Net has none before its batch norm.
+        order             = "norm_act",  # norm_act | act_norm (jvanvugt's U-Net: convolution, ReLU, batch norm)
+        mid_ratio         = None,    # Channels between the convolutions per channel in; None = out_channels.
+        num_convs         = 2,       # Later stages of VGG16 have 3 (Simonyan & Zisserman 2014, Table 1, D).
+        last_dropout      = 0.0,     # After the second convolution (UNet++'s Keras release).
     ):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm1 = normalization(norm, out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if order not in ORDERS:
+            raise ValueError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
+        early, late = (activation_kind, "none") if order == "act_norm" else ("none", activation_kind)
+        mid_channels = out_channels if mid_ratio is None else int(in_channels * mid_ratio)
+
+        def conv(a: int, b: int) -> nn.Conv2d:
+            return nn.Conv2d(a, b, 3, padding=padding, bias=conv_bias)
+
+        self.conv1 = conv(in_channels, mid_channels)
+        self.norm1 = normalization(norm, mid_channels)
+        self.conv2 = conv(mid_channels, out_channels)
         self.norm2 = normalization(norm, out_channels)
-        self.act = activation(activation_kind)
-        self.drop = nn.Dropout(dropout)
-        self.told = Modulation(emb_dim, out_channels, time_conditioning) if emb_dim else None
+        self.early_act, self.act = activation(early), activation(late)            # before and after the norm
+        self.more = nn.ModuleList(nn.Sequential(conv(out_channels, out_channels), activation(early),
+                                                normalization(norm, out_channels), activation(late))
+                                  for _ in range(2, num_convs))
+        self.drop, self.last_drop = nn.Dropout(dropout), nn.Dropout(last_dropout)
+        self.told = Modulation(emb_dim, mid_channels, time_conditioning) if emb_dim else None
 
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        h = self.norm1(self.conv1(x))                                             # (N, out, H, W)
-        if self.told is not None:
-            h = self.told(h, emb)
+        h = self.early_act(self.conv1(x))                                         # (N, mid, H, W)
+        h = self.norm1(h) if self.told is None else self.told.around(self.norm1, h, emb)
         h = self.drop(self.act(h))
-        return self.act(self.norm2(self.conv2(h)))                                # (N, out, H, W)
+        h = self.act(self.norm2(self.early_act(self.conv2(h))))                   # (N, out, H, W)
+        for conv in self.more:
+            h = conv(h)
+        return self.last_drop(h)                                                  # (N, out, H, W)
 
 
 class ResidualBlock(Conditioned):
     """Norm, activation, 3x3 convolution, twice, plus a shortcut that is projected by 1x1 where channels change.
 
     The pre-activated unit of ResUNet (Zhang et al. 2017, arXiv:1711.10684, Fig. 1b), which with a time
-    step is also DDPM's block (Ho et al. 2020, App. B).
+    step is also DDPM's block (Ho et al. 2020, App. B). It can halve or double the size on its way, in both
+    branches, before the first convolution (BigGAN, Brock et al. 2018, Fig. 15; ADM, Sec. 3).
     """
 
     preactivated = True
@@ -88,23 +122,39 @@ class ResidualBlock(Conditioned):
         activation_kind   = "silu",
         dropout           = 0.0,     # Before the second convolution.
         time_conditioning = "add",
+        norm_eps          = 1e-5,
+        resample          = None,    # down (average pooling) | up (nearest), in both branches; None = keeps the size.
+        zero_last         = False,   # Start the second convolution at zero, so that the block starts as its shortcut?
+        stride            = 1,       # 2: the first convolution halves the size (ResUNet, Zhang et al. 2017, Table 1).
+        preactivate       = True,    # False: what enters is convolved as it is (ResUNet's first block).
+        project           = False,   # Convolve the shortcut even where channels and size stay?
+        shortcut_kernel   = 1,       # 3 in rishikksh20's ResUNet.
+        shortcut_norm     = "none",  # After the shortcut's convolution.
     ):
         super().__init__()
-        self.norm1 = normalization(norm, in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = normalization(norm, out_channels)
+        self.norm1 = normalization(norm if preactivate else "none", in_channels, norm_eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, stride=stride)
+        self.norm2 = normalization(norm, out_channels, norm_eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.act = activation(activation_kind)
         self.drop = nn.Dropout(dropout)
         self.told = Modulation(emb_dim, out_channels, time_conditioning) if emb_dim else None
-        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.first_act = self.act if preactivate else nn.Identity()
+        self.shortcut = nn.Identity()
+        if project or stride > 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, shortcut_kernel, stride, shortcut_kernel // 2)
+            if shortcut_norm != "none":
+                self.shortcut = nn.Sequential(self.shortcut, normalization(shortcut_norm, out_channels))
+        self.resample = RESAMPLE[resample]()
+        if zero_last:
+            nn.init.zeros_(self.conv2.weight)
+            nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        h = self.norm2(self.conv1(self.act(self.norm1(x))))                       # (N, out, H, W)
-        if self.told is not None:
-            h = self.told(h, emb)
+        h = self.conv1(self.resample(self.first_act(self.norm1(x))))                    # (N, out, H', W')
+        h = self.norm2(h) if self.told is None else self.told.around(self.norm2, h, emb)
         h = self.conv2(self.drop(self.act(h)))
-        return h + self.shortcut(x)                                               # (N, out, H, W)
+        return h + self.shortcut(self.resample(x))                                # (N, out, H', W')
 
 
 BLOCKS = {"plain": PlainBlock, "residual": ResidualBlock}

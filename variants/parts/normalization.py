@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-NORMS = ("group", "batch", "instance", "none")
+NORMS = ("group", "group32", "batch", "instance", "none")
 
 
 def group_count(channels: int, max_groups: int = 32, min_channels_per_group: int = 4) -> int:
@@ -19,9 +19,15 @@ def group_count(channels: int, max_groups: int = 32, min_channels_per_group: int
 
 
 def normalization(kind: str, channels: int, eps: float = 1e-5) -> nn.Module:
-    """A norm layer over (N, channels, H, W). Raises ValueError for a kind not in ``NORMS``."""
+    """A norm layer over (N, channels, H, W). Raises ValueError for a kind not in ``NORMS``.
+
+    ``group32`` has 32 groups however narrow the layer (DDPM, Ho et al. 2020, App. B; ADM, LDM), and so only
+    takes multiples of 32 channels. Statistics of half-precision maps are taken in float32, as PyTorch does.
+    """
     if kind == "group":
         return nn.GroupNorm(group_count(channels), channels, eps=eps)
+    if kind == "group32":
+        return nn.GroupNorm(32, channels, eps=eps)
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps=eps)
     if kind == "instance":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DOWN = ("max_pool", "avg_pool", "strided_conv")
-UP = ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle")
+DOWN = ("max_pool", "avg_pool", "strided_conv", "padded_strided_conv")
+UP = ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle", "nearest", "bilinear")
+KEEPS_CHANNELS = ("nearest", "bilinear")     # they have no convolution
 
 
 def downsample(kind: str, channels: int) -> nn.Module:
@@ -18,27 +19,47 @@ def downsample(kind: str, channels: int) -> nn.Module:
     if kind == "strided_conv":
         # Padding at the far sides only keeps H // 2 for odd sizes too.
         return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(channels, channels, 3, stride=2))
+    if kind == "padded_strided_conv":
+        # One pixel on every side, so an odd H becomes (H + 1) // 2 (improved DDPM, Nichol & Dhariwal 2021; ADM).
+        return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
     raise ValueError(f"unknown down {kind!r} (known: {', '.join(DOWN)})")
 
 
-def upsample(kind: str, in_channels: int, out_channels: int) -> nn.Module:
+def upsample(
+    kind: str,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | None = None,     # Of the convolution; None = 2 where transposed, else 3.
+    align_corners: bool = False,        # Of the bilinear kinds: corner pixels stay at the corners (older networks).
+) -> nn.Module:
     """(N, in, H, W) -> (N, out, 2H, 2W). Raises ValueError for a kind not in ``UP``."""
     if kind == "transposed_conv":
-        return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        size = kernel_size or 2
+        return nn.ConvTranspose2d(in_channels, out_channels, size, stride=2, padding=(size - 2) // 2)
     if kind == "nearest_conv":
         return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"),
-                             nn.Conv2d(in_channels, out_channels, 3, padding=1))
+                             nn.Conv2d(in_channels, out_channels, kernel_size or 3, padding=(kernel_size or 3) // 2))
     if kind == "bilinear_conv":
-        return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"),
-                             nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners),
+                             nn.Conv2d(in_channels, out_channels, kernel_size or 3, padding=(kernel_size or 3) // 2))
+    if kind in KEEPS_CHANNELS:
+        if in_channels != out_channels:
+            raise ValueError(f"up={kind!r} learns nothing, so it cannot make {out_channels} channels of {in_channels}")
+        return nn.Upsample(scale_factor=2, mode=kind, align_corners=align_corners if kind == "bilinear" else None)
     if kind == "pixel_shuffle":
         return nn.Sequential(nn.Conv2d(in_channels, 4 * out_channels, 1), nn.PixelShuffle(2))
     raise ValueError(f"unknown up {kind!r} (known: {', '.join(UP)})")
 
 
+def crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of ``x`` (N, C, H, W); of an odd surplus the larger half goes at the far side (jvanvugt's U-Net)."""
+    top, left = (x.shape[2] - size[0]) // 2, (x.shape[3] - size[1]) // 2
+    return x[:, :, top:top + size[0], left:left + size[1]]
+
+
 def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Pad with zeros or crop ``x`` (N, C, H, W) evenly on both sides to ``size``: 37 -> 18 -> 36 -> 37."""
-    rows, columns = size[0] - x.shape[2], size[1] - x.shape[3]
-    if rows == 0 and columns == 0:
+    if tuple(x.shape[2:]) == tuple(size):
         return x
+    rows, columns = size[0] - x.shape[2], size[1] - x.shape[3]
     return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from variants.parts.resampling import fit
+from variants.parts.resampling import crop, fit
 
 
 class Conditioned(nn.Module):
@@ -18,6 +19,13 @@ class Conditioned(nn.Module):
 
     ``emb`` (N, D) is the embedded time step, ``context`` (N, L, context_dim) tokens; either may be None.
     """
+
+
+def check_size(x: Tensor, smallest: int) -> None:
+    """Raises ValueError for images (N, C, H, W) with a side of fewer than ``smallest`` pixels."""
+    if min(x.shape[2:]) < smallest:
+        raise ValueError(f"this network takes images of at least {smallest} x {smallest} pixels, "
+                         f"not {x.shape[2]} x {x.shape[3]}")
 
 
 class Step(nn.Module):
@@ -35,7 +43,7 @@ class Step(nn.Module):
     def take(self, x: Tensor, side: Tensor) -> Tensor:
         """``x`` from below, fitted to the side's size (or the side to its), joined with ``side``."""
         if getattr(self.skip, "crops_side", False):
-            return self.skip(x, fit(side, x.shape[2:]))
+            return self.skip(x, crop(side, x.shape[2:]))
         return self.skip(fit(x, side.shape[2:]), side)
 
 
@@ -54,6 +62,7 @@ class Skeleton(nn.Module):
         head: nn.Module,
         embedding: nn.Module | None = None,   # embedding(t, context) -> (N, D), told to every Conditioned part.
         smallest: int = 1,
+        resize: bool = False,                 # Interpolate an output of another size to the image's?
     ):
         super().__init__()
         self.embedding = embedding
@@ -61,15 +70,14 @@ class Skeleton(nn.Module):
         self.middle = Step(*middle)
         self.decoder = nn.ModuleList(decoder)
         self.head = head
-        self.smallest = smallest
+        self.smallest, self.resize = smallest, resize
         left, taken = (sum(map(bool, flags)) for flags in (
             [step.leaves for step in self.encoder], [step.skip is not None for step in self.decoder]))
         assert left == taken, f"{left} sides are left and {taken} taken"
 
     def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        if min(x.shape[2:]) < self.smallest:
-            raise ValueError(f"this network takes images of at least {self.smallest} x {self.smallest} pixels, "
-                             f"not {x.shape[2]} x {x.shape[3]}")
+        check_size(x, self.smallest)
+        size = x.shape[2:]
         emb = self.embedding(t, context) if self.embedding is not None else None
         sides = []
         for step in self.encoder:
@@ -81,4 +89,5 @@ class Skeleton(nn.Module):
             if step.skip is not None:
                 x = step.take(x, sides.pop())
             x = step(x, emb, context)
-        return self.head(x)
+        y = self.head(x)
+        return F.interpolate(y, size, mode="bilinear") if self.resize and y.shape[2:] != size else y

@@ -37,14 +37,18 @@ class AddSkip(nn.Module):
 
 
 class ConcatSkip(nn.Module):
-    """The side is concatenated, in front (U-Net, Ronneberger et al. 2015)."""
+    """The side is concatenated: in front (U-Net, Ronneberger et al. 2015), or behind (DDPM, Ho et al. 2020).
 
-    def __init__(self, channels: int, skip_channels: int):
+    ``crops_side``: the side is cropped to what comes from below, as valid convolutions need, not padded to.
+    """
+
+    def __init__(self, channels: int, skip_channels: int, side_first: bool = True, crops_side: bool = False):
         super().__init__()
         self.out_channels = channels + skip_channels
+        self.side_first, self.crops_side = side_first, crops_side
 
     def forward(self, x: Tensor, side: Tensor) -> Tensor:
-        return torch.cat([side, x], dim=1)                                        # (N, skip + C, H, W)
+        return torch.cat([side, x] if self.side_first else [x, side], dim=1)      # (N, skip + C, H, W)
 
 
 class GateSkip(nn.Module):
@@ -55,19 +59,29 @@ class GateSkip(nn.Module):
     (N, 1, H, W), detached, for pictures.
     """
 
-    def __init__(self, channels: int, skip_channels: int, norm: str = "group"):
+    def __init__(self,
+        channels,
+        skip_channels,
+        norm        = "group",
+        inner_ratio = 0.5,           # Channels inside per channel of the side.
+        psi_norm    = "none",        # Before the sigmoid (batch in LeeJunHyun's network).
+        per_channel = False,         # A coefficient for each channel (nikhilroxtomar's network).
+        side_first  = True,          # False: the weighted side is concatenated behind.
+    ):
         super().__init__()
-        inner = max(1, skip_channels // 2)
-        self.out_channels = channels + skip_channels
+        inner = max(1, int(skip_channels * inner_ratio))
+        out = skip_channels if per_channel else 1
+        self.out_channels, self.side_first = channels + skip_channels, side_first
         self.gate_x = nn.Sequential(nn.Conv2d(skip_channels, inner, 1), normalization(norm, inner))
         self.gate_g = nn.Sequential(nn.Conv2d(channels, inner, 1), normalization(norm, inner))
-        self.psi = nn.Sequential(nn.ReLU(), nn.Conv2d(inner, 1, 1), nn.Sigmoid())
+        normed = [] if psi_norm == "none" else [normalization(psi_norm, out)]
+        self.psi = nn.Sequential(nn.ReLU(), nn.Conv2d(inner, out, 1), *normed, nn.Sigmoid())
         self.coefficients: Tensor | None = None
 
     def forward(self, x: Tensor, side: Tensor) -> Tensor:
-        alpha = self.psi(self.gate_x(side) + self.gate_g(x))                      # (N, 1, H, W)
+        alpha = self.psi(self.gate_x(side) + self.gate_g(x))                      # (N, 1 or skip, H, W)
         self.coefficients = alpha.detach()
-        return torch.cat([side * alpha, x], dim=1)                                # (N, skip + C, H, W)
+        return torch.cat([side * alpha, x] if self.side_first else [x, side * alpha], dim=1)   # (N, skip + C, H, W)
 
 
 SKIPS = {"none": NoSkip, "add": AddSkip, "concat": ConcatSkip, "gate": GateSkip}

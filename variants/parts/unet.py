@@ -7,13 +7,15 @@ mirrors the encoder: double the size, take the skip, run the blocks.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from variants.parts.attention import SelfAttention, SpatialTransformer
 from variants.parts.blocks import BLOCKS, activation
 from variants.parts.embedding import ConditionEmbedding
 from variants.parts.normalization import normalization
-from variants.parts.resampling import downsample, upsample
+from variants.parts.resampling import KEEPS_CHANNELS, downsample, upsample
 from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS
 
@@ -32,10 +34,32 @@ def channel_mult_for(image_size, channel_mult=CHANNEL_MULT, smallest=2) -> tuple
     return tuple(channel_mult[:levels])
 
 
-def choose(kind: str, name: str, known: dict):
+def choose(kind: str, name, known: dict):
+    """What ``known`` has under ``name``, or ``name`` itself where it is a callable. Raises ValueError for no such."""
+    if callable(name):
+        return name
     if name not in known:
         raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
     return known[name]
+
+
+def smallest_side(levels: int, lost: int) -> int:
+    """Side in pixels of the smallest image that leaves a map at every level and at the end.
+
+    ``lost`` pixels of a side are what the convolutions of one level cut off: 0 where they are padded.
+    """
+    def left_of(side: int) -> int:
+        for _ in range(levels - 1):
+            side = (side - lost) // 2
+        side -= lost
+        for _ in range(levels - 1):
+            side = 2 * side - lost if side > 0 else side
+        return side
+
+    side = 2 ** (levels - 1)
+    while left_of(side) < 1:
+        side += 1
+    return side
 
 
 class UNet(Skeleton):
@@ -51,14 +75,14 @@ class UNet(Skeleton):
         width             = 32,               # Channels of level 0.
         channel_mult      = CHANNEL_MULT,     # Channels of level i are width * channel_mult[i]; one entry per level.
         num_blocks        = 1,                # Blocks per level; a block holds two convolutions.
-        block             = "plain",          # plain | residual
+        block             = "plain",          # plain | residual | ..., or a callable (in, out, emb_dim).
         norm              = "group",          # group | batch | instance | none
         act               = "silu",           # silu | relu | gelu
         dropout           = 0.0,              # Inside the blocks.
-        skip              = "concat",         # none | add | concat | gate
+        skip              = "concat",         # none | add | concat | gate, or a callable (below, side).
         skip_levels       = None,             # Levels whose skip is kept; None = all above the bottleneck.
-        down              = "max_pool",       # max_pool | avg_pool | strided_conv
-        up                = "transposed_conv",  # transposed_conv | nearest_conv | bilinear_conv | pixel_shuffle
+        down              = "max_pool",       # max_pool | avg_pool | strided_conv | ... | block (the next one halves)
+        up                = "transposed_conv",  # transposed_conv | nearest_conv | bilinear_conv | pixel_shuffle | ...
         attention         = "self",           # self | transformer (self- and cross-attention, feed-forward)
         attention_levels  = (),               # Levels with attention, in encoder and decoder.
         num_heads         = 4,                # Heads of every attention.
@@ -66,8 +90,24 @@ class UNet(Skeleton):
         time_conditioning = "add",            # add | scale_shift
         context_dim       = None,             # Channels of a context token; None = the network takes no context.
         context_by        = "add",            # add (pooled, to the time embedding) | attention (each token)
+        channels          = None,             # Channels of each level, in place of width * channel_mult.
+        decoder_channels  = None,             # Channels that each decoder level makes; None = the level's own.
+        up_channels       = None,             # Channels that come up to each decoder level; None = the same.
+        decoder_block     = None,             # As block, for the decoder; None = the same.
+        block_options     = None,             # More arguments of every named block: padding, conv_bias, order, ...
+        decoder_options   = None,             # The same, of the decoder's blocks only.
+        first_options     = None,             # The same, of the first block; it then takes the image, without a stem.
+        level_dropout     = None,             # A probability for each level, at its end and before its skip.
+        skip_options      = None,             # More arguments of the named skip: side_first, psi_norm, ...
+        up_options        = None,             # More arguments of the upsampling: kernel_size, align_corners.
+        up_norm           = "none",           # After the upsampling.
+        up_act            = "none",           # After that.
+        head_norm         = None,             # Norm and activation before the last convolution? None = as need be.
+        head_kernel       = 1,                # Of the last convolution.
+        head_act          = "none",           # After it: none | sigmoid
+        resize            = False,            # Interpolate an output of another size to the image's?
     ):
-        channels = [width * mult for mult in channel_mult]
+        channels = list(channels or [width * mult for mult in channel_mult])
         bottom = len(channels) - 1
         kept = set(range(bottom)) if skip_levels is None else set(skip_levels)
         if not kept <= set(range(bottom)):
@@ -83,36 +123,75 @@ class UNet(Skeleton):
         emb_dim = 4 * width if time or pooled_dim else None
         embedding = ConditionEmbedding(emb_dim, width, time, pooled_dim) if emb_dim else None
 
-        make_block = choose("block", block, BLOCKS)
+        options = {"norm": norm, "activation_kind": act, "dropout": dropout, "time_conditioning": time_conditioning,
+                   **(block_options or {})}
+        kind = choose("block", block, BLOCKS)
+        make_block = partial(kind, **options) if isinstance(block, str) else kind
+        make_decoder_block = partial(make_block, **(decoder_options or {}))
+        if decoder_block is not None:
+            make_decoder_block = choose("decoder_block", decoder_block, BLOCKS)
+            if isinstance(decoder_block, str):
+                make_decoder_block = partial(make_decoder_block, **{**options, **(decoder_options or {})})
+        preactivated = getattr(kind, "preactivated", False)
         make_skip = choose("skip", skip, SKIPS)
+        make_skip = partial(make_skip, **skip_options) if skip_options else make_skip
         token_dim = context_dim if context_by == "attention" else None
         make_attention = choose("attention", attention, {
             "self": lambda c: SelfAttention(c, num_heads, norm),
             "transformer": lambda c: SpatialTransformer(c, num_heads, norm, token_dim)})
 
-        def blocks(level: int, enters: int) -> list[nn.Module]:
-            """The level's blocks, from ``enters`` channels to the level's own, each with its attention."""
+        def blocks(level: int, enters: int, leaves: int, make=make_block, **first) -> list[nn.Module]:
+            """The level's blocks, from ``enters`` to ``leaves`` channels, each with its attention."""
             made = []
             for i in range(num_blocks):
-                made.append(make_block(enters if i == 0 else channels[level], channels[level], emb_dim, norm, act,
-                                       dropout, time_conditioning))
+                made.append(make(enters if i == 0 else leaves, leaves, emb_dim, **(first if i == 0 else {})))
                 if level in attention_levels:
-                    made.append(make_attention(channels[level]))
+                    made.append(make_attention(leaves))
             return made
 
         # A pre-activated block would normalise the raw image; it gets features instead.
-        stem = [nn.Conv2d(in_channels, channels[0], 3, padding=1)] if make_block.preactivated else []
+        stem = [nn.Conv2d(in_channels, channels[0], 3, padding=1)] if preactivated and first_options is None else []
+        stride = {"stride": 2} if down == "block" else {}
+
+        def level(i: int) -> list[nn.Module]:
+            """What the encoder has at level ``i``, the bottleneck included."""
+            first = stride if i else first_options or {}
+            made = blocks(i, channels[i - 1] if i else channels[0] if stem else in_channels, channels[i], **first)
+            drop = [nn.Dropout(level_dropout[i])] if level_dropout and level_dropout[i] else []
+            return [*(stem if i == 0 else []), *made, *drop]
+
         encoder, decoder = [], []
         for i in range(bottom):
-            enters = channels[i - 1] if i else channels[0] if stem else in_channels
-            encoder += [Step(*(stem if i == 0 else []), *blocks(i, enters), leaves=True),
-                        Step(downsample(down, channels[i]))]
-        enters = channels[bottom - 1] if bottom else channels[0] if stem else in_channels
-        middle = [*(stem if bottom == 0 else []), *blocks(bottom, enters)]
+            encoder.append(Step(*level(i), leaves=True))
+            if not stride:
+                encoder.append(Step(downsample(down, channels[i])))
+        middle = level(bottom)
+        below = channels[bottom]
         for i in reversed(range(bottom)):
-            joined = (make_skip if i in kept else SKIPS["none"])(channels[i], channels[i])
-            decoder += [Step(upsample(up, channels[i + 1], channels[i])),
-                        Step(*blocks(i, joined.out_channels), skip=joined)]
-        last = [normalization(norm, channels[0]), activation(act)] if make_block.preactivated else []
-        head = nn.Sequential(*last, nn.Conv2d(channels[0], out_channels, 1))
-        super().__init__(encoder, middle, decoder, head, embedding, smallest=2 ** bottom)
+            rises = below if up in KEEPS_CHANNELS else up_channels[i] if up_channels else channels[i]
+            leaves = decoder_channels[i] if decoder_channels else channels[i]
+            joined = (make_skip if i in kept else SKIPS["none"])(rises, channels[i])
+            after = [*([] if up_norm == "none" else [normalization(up_norm, rises)]),
+                     *([] if up_act == "none" else [activation(up_act)])]
+            decoder += [Step(upsample(up, below, rises, **(up_options or {})), *after),
+                        Step(*blocks(i, joined.out_channels, leaves, make_decoder_block), skip=joined)]
+            below = leaves
+        head_norm = preactivated if head_norm is None else head_norm
+        last = [normalization(norm, below), activation(act)] if head_norm else []
+        ends = [] if head_act == "none" else [activation(head_act)]
+        head = nn.Sequential(*last, nn.Conv2d(below, out_channels, head_kernel, padding=head_kernel // 2), *ends)
+        cut = 2 * num_blocks * options.get("num_convs", 2) * (1 - options.get("padding", 1))
+        super().__init__(encoder, middle, decoder, head, embedding, smallest_side(bottom + 1, cut), resize)
+
+    def places(self) -> dict[str, list[str]]:
+        """Where the parts of each level are in the state dict, level 0 first, for tables that rename their keys.
+
+        ``block`` the first block of each encoder level and, last, of the bottleneck; ``up``, ``skip`` and
+        ``decoder`` (its first block) of each decoder level; ``head`` the last convolution alone.
+        """
+        blocks = [i for i, step in enumerate(self.encoder) if step.leaves]
+        ups = [2 * (len(blocks) - 1 - i) for i in range(len(blocks))]             # the decoder starts at the bottom
+        head = next(i for i, layer in enumerate(self.head) if isinstance(layer, nn.Conv2d))
+        return {"block": [f"encoder.{i}.parts.0" for i in blocks] + ["middle.parts.0"],
+                "up": [f"decoder.{i}.parts" for i in ups], "skip": [f"decoder.{i + 1}.skip" for i in ups],
+                "decoder": [f"decoder.{i + 1}.parts.0" for i in ups], "head": [f"head.{head}"]}

@@ -1,0 +1,116 @@
+"""The diffusion papers' U-Net: parameter counts derived by hand, where its skips lie, and every axis of it."""
+
+import pytest
+import torch
+
+import variants
+from variants.parts.attention import SelfAttention, SpatialTransformer
+from variants.parts.diffusion_unet import DiffusionUNet
+
+SMALL = dict(in_channels=1, out_channels=1, image_size=16, width=8)
+
+
+def parameters(**options):
+    with torch.device("meta"):
+        network = DiffusionUNet(1, 2, width=4, channel_mult=(1, 2), num_blocks=1, **options)
+    return sum(p.numel() for p in network.parameters())
+
+
+def block(a, b):
+    """Norm, convolution, norm, convolution, and a projection where channels change."""
+    return 2 * a + (9 * a * b + b) + 2 * b + (9 * b * b + b) + (a * b + b if a != b else 0)
+
+
+STEM, DOWN, UP, HEAD = 9 * 1 * 4 + 4, 9 * 4 * 4 + 4, 9 * 8 * 8 + 8, 2 * 4 + 9 * 4 * 2 + 2
+ENCODER = STEM + block(4, 4) + DOWN + block(4, 8)
+ATTENTION = 2 * 8 + (8 * 24 + 24) + (8 * 8 + 8)
+
+
+def test_parameters_by_hand():
+    middle = block(8, 8) + ATTENTION + block(8, 8)
+    # From below and from the side: after the block, after the downsampling; after the block, after the input.
+    decoder = block(8 + 8, 8) + block(8 + 4, 8) + UP + block(8 + 4, 4) + block(4 + 4, 4)
+    assert parameters() == ENCODER + middle + decoder + HEAD
+
+
+def test_attention_by_level():
+    assert parameters(attention_levels=(1,)) - parameters() == 3 * ATTENTION          # one block down, two up
+
+
+def test_scale_shift_doubles_what_blocks_are_told():
+    told = 16 * (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4) + (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4)
+    mlp = (4 * 16 + 16) + (16 * 16 + 16)
+    assert parameters(time=True) - parameters() == mlp + told
+    assert parameters(time=True, time_conditioning="scale_shift") - parameters(time=True) == told
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_a_side_is_left_after_every_step_and_taken_by_every_block(num_blocks):
+    network = variants.build("ddpm", channel_mult=(1, 2, 2), num_blocks=num_blocks, **SMALL)
+    assert all(step.leaves for step in network.encoder) and all(step.skip for step in network.decoder)
+    assert len(network.encoder) == len(network.decoder) == 3 * (num_blocks + 1)
+
+
+@pytest.mark.parametrize("size, levels", [(16, {0}), (32, {1}), (64, {2}), (8, {0}), ((37, 50), {2}), (256, set())])
+def test_attends_at_16_pixels_and_in_the_middle(size, levels):
+    network = variants.build("ddpm", **{**SMALL, "image_size": size})
+    attended = {i // 3 for i, step in enumerate(list(network.encoder)[1:])
+                if any(isinstance(part, SelfAttention) for part in step.parts)}
+    assert attended == levels
+    assert isinstance(network.middle.parts[1], SelfAttention)
+
+
+AXES = {
+    "skip": ("none", "add", "concat", "gate"), "norm": ("group", "batch", "instance", "none"),
+    "down": ("max_pool", "avg_pool", "strided_conv", "padded_strided_conv", "block"),
+    "up": ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle", "nearest", "block"),
+    "attention": ("self", "transformer"), "qkv_order": ("split_first", "heads_first"), "head_channels": (4,),
+    "num_heads_up": (2,), "time_conditioning": ("add_before_norm", "add", "scale_shift"), "stem_channels": (12,),
+    "sinusoid_order": ("sin_cos", "cos_sin", "interleaved"), "frequency_shift": (0,), "table_steps": (1000,),
+    "zero_last": (False,), "channel_mult": ((1,), (1.5, 2), (2, 1, 1)), "num_blocks": (1, 3), "num_classes": (1000,),
+}
+
+
+@pytest.mark.parametrize("axis, value", [(axis, value) for axis, values in AXES.items() for value in values])
+def test_every_choice_of_every_axis_trains(axis, value):
+    torch.manual_seed(0)
+    network = variants.build("ddpm", time=True, **SMALL, **{axis: value})
+    t = torch.tensor([1, 900])
+    y = network(torch.randn(2, 1, 17, 22), t, t if axis == "num_classes" else None)
+    assert y.shape == (2, 1, 17, 22)
+    y.square().mean().backward()
+    trained = [p for p in network.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+
+
+def test_tokens_are_read_one_by_one_by_transformers():
+    network = variants.build("ddpm", time=True, context_dim=6, attention="transformer", context_by="attention", **SMALL)
+    keys = {m.blocks[0].cross_attention.k.in_features for m in network.modules() if isinstance(m, SpatialTransformer)}
+    assert keys == {6} and network.embedding.context is None
+
+
+@pytest.mark.parametrize("axis", ["skip", "norm", "down", "up", "act", "attention", "qkv_order", "time_conditioning",
+                                  "sinusoid_order", "context_by", "pool"])
+def test_unknown_choice_names_the_known_ones(axis):
+    with pytest.raises(ValueError, match="'nonsense'.*known"):
+        network = variants.build("ddpm", time=True, context_dim=4, **SMALL, **{axis: "nonsense"})
+        network(torch.zeros(1, 1, 16, 16), torch.zeros(1), torch.zeros(1, 2, 4))      # sinusoids are made here
+
+
+@pytest.mark.parametrize("options, match", [
+    (dict(attention_levels=(4,)), r"\(4,\) must be among the levels 0..3"),
+    (dict(context_dim=4, context_by="attention"), "needs attention='transformer'"),
+    (dict(head_channels=3), "head_channels=3 does not divide"),
+    (dict(up="nearest", channel_mult=(1, 2)), None),
+])
+def test_options_that_go_together(options, match):
+    if match is None:
+        assert variants.build("ddpm", **SMALL, **options)           # channels change in the blocks, not on the way up
+    else:
+        with pytest.raises(ValueError, match=match):
+            variants.build("ddpm", **SMALL, **options)
+
+
+def test_image_too_small_for_the_depth():
+    with pytest.raises(ValueError, match="at least 8 x 8 pixels, not 7 x 9"):
+        variants.build("ddpm", **SMALL)(torch.zeros(1, 1, 7, 9))

@@ -1,0 +1,35 @@
+"""nikhilroxtomar's ResUNet: strided pre-activated blocks, every shortcut a 1x1 convolution, bilinear upsampling."""
+
+from __future__ import annotations
+
+from variants.parts.unet import UNet
+from variants.presets.weights import Slot, paired
+
+SOURCE = "nikhilroxtomar/Semantic-Segmentation-Architecture PyTorch/resunet.py; Zhang et al. 2017, arXiv:1711.10684"
+
+PRESETS = {
+    "resunet_nikhilroxtomar": dict(),
+}
+LAYERS = {"b1.bn": "norm1", "c1": "conv1", "b2.bn": "norm2", "c2": "conv2", "s": "shortcut"}
+FIRST_LAYERS = {"c11": "conv1", "br1.bn": "norm2", "c12": "conv2", "c13": "shortcut"}
+
+
+def build(
+    in_channels  = 3,            # Fixed in the repository, as is the next.
+    out_channels = 1,
+) -> UNet:
+    """``build_resunet`` of the repository; the sigmoid is in the network."""
+    return UNet(in_channels, out_channels, width=64, channel_mult=(1, 2, 4, 8), block="residual", norm="batch",
+                act="relu", down="block", up="bilinear", up_options={"align_corners": True},
+                block_options={"project": True}, first_options={"preactivate": False},
+                skip_options={"side_first": False}, head_norm=False, head_act="sigmoid")
+
+
+def official_slots(network: UNet) -> dict[str, Slot]:
+    places = network.places()
+    first, *rest = places["block"]
+    named = {f"r{i}": block for i, block in enumerate(rest, start=2)}
+    named |= {f"d{i}.r": block for i, block in enumerate(reversed(places["decoder"]), start=1)}
+    modules = {k: f"{first}.{layer}" for k, layer in FIRST_LAYERS.items()}
+    modules |= {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in LAYERS.items()}
+    return paired(network, {**modules, "output": places["head"][0]})

@@ -1,0 +1,31 @@
+"""The U-Net beside 4uiiurz1's UNet++: bilinear upsampling without a convolution."""
+
+from __future__ import annotations
+
+from variants.parts.unet import UNet
+from variants.presets.weights import Slot, paired
+
+SOURCE = "4uiiurz1/pytorch-nested-unet archs.py"
+
+PRESETS = {
+    "unet_nested_repo_base32": dict(num_classes=1),
+}
+LAYERS = {"conv1": "conv1", "bn1": "norm1", "conv2": "conv2", "bn2": "norm2"}
+
+
+def build(
+    num_classes,
+    input_channels = 3,
+) -> UNet:
+    """``UNet`` of the repository."""
+    return UNet(input_channels, num_classes, width=32, channel_mult=(1, 2, 4, 8, 16), norm="batch", act="relu",
+                up="bilinear", up_options={"align_corners": True})
+
+
+def official_slots(network: UNet) -> dict[str, Slot]:
+    places = network.places()
+    bottom = len(places["decoder"])
+    named = {f"conv{i}_0": block for i, block in enumerate(places["block"])}
+    named |= {f"conv{i}_{bottom - i}": block for i, block in reversed(list(enumerate(places["decoder"])))}
+    modules = {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in LAYERS.items()}
+    return paired(network, {**modules, "final": places["head"][0]})

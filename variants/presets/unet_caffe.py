@@ -1,0 +1,38 @@
+"""The U-Net that its authors released for Caffe; it differs from the paper's Fig. 1 at the last upsampling."""
+
+from __future__ import annotations
+
+from variants.parts.unet import UNet
+from variants.presets.weights import Slot, paired
+
+SOURCE = "u-net-release-2015-10-02, phseg_v5.prototxt (lmb.informatik.uni-freiburg.de); arXiv:1505.04597"
+
+PRESETS = {
+    "unet_original_caffe_release_phseg_v5": dict(in_channels=1, n_classes=2),
+}
+
+
+def build(
+    in_channels = 1,
+    n_classes   = 2,
+) -> UNet:
+    """The release's network: ReLU after each up-convolution, the last of which keeps its 128 channels.
+
+    Dropout of 0.5 ends levels 3 and 4, in place, so that level 3's skip carries it.
+    """
+    return UNet(in_channels, n_classes, channels=(64, 128, 256, 512, 1024), up_channels=(128, 128, 256, 512),
+                norm="none", act="relu", up_act="relu", block_options={"padding": 0}, level_dropout=(0, 0, 0, 0.5, 0.5),
+                skip_options={"side_first": False, "crops_side": True})
+
+
+def official_slots(network: UNet) -> dict[str, Slot]:
+    """The prototxt's layer names, each with ``weight`` and ``bias``; weights as PyTorch lays them out."""
+    places = network.places()
+    bottom = len(places["up"])
+    modules = {f"conv_d{i}{step}": f"{block}.{layer}" for i, block in enumerate(places["block"])
+               for step, layer in (("a-b", "conv1"), ("b-c", "conv2"))}
+    for i, (up, block) in reversed(list(enumerate(zip(places["up"], places["decoder"])))):
+        below = f"d{i + 1}c" if i + 1 == bottom else f"u{i + 1}d"
+        modules |= {f"upconv_{below}_u{i}a": f"{up}.0", f"conv_u{i}b-c": f"{block}.conv1",
+                    f"conv_u{i}c-d": f"{block}.conv2"}
+    return paired(network, {**modules, "conv_u0d-score": places["head"][0]})

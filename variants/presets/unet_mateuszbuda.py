@@ -1,0 +1,35 @@
+"""mateuszbuda's U-Net for brain MRI: batch norm without convolution bias, sigmoid in the network."""
+
+from __future__ import annotations
+
+from variants.parts.unet import UNet
+from variants.presets.weights import Slot, paired
+
+SOURCE = "mateuszbuda/brain-segmentation-pytorch unet.py; Buda et al. 2019, arXiv:1906.03720"
+
+PRESETS = {
+    "unet_mateuszbuda": dict(in_channels=3, out_channels=1, init_features=32),
+}
+LAYERS = ("conv1", "norm1", "conv2", "norm2")
+
+
+def build(
+    in_channels   = 3,
+    out_channels  = 1,
+    init_features = 32,          # Channels of the first level.
+) -> UNet:
+    """``UNet`` of the repository."""
+    return UNet(in_channels, out_channels, width=init_features, channel_mult=(1, 2, 4, 8, 16), norm="batch", act="relu",
+                block_options={"conv_bias": False}, skip_options={"side_first": False}, head_act="sigmoid")
+
+
+def official_slots(network: UNet) -> dict[str, Slot]:
+    places, modules = network.places(), {}
+    *blocks, bottom = places["block"]
+    for i, block in enumerate(blocks, start=1):
+        modules |= {f"encoder{i}.enc{i}{layer}": f"{block}.{layer}" for layer in LAYERS}
+    modules |= {f"bottleneck.bottleneck{layer}": f"{bottom}.{layer}" for layer in LAYERS}
+    for i, (up, block) in reversed(list(enumerate(zip(places["up"], places["decoder"]), start=1))):
+        modules[f"upconv{i}"] = f"{up}.0"
+        modules |= {f"decoder{i}.dec{i}{layer}": f"{block}.{layer}" for layer in LAYERS}
+    return paired(network, {**modules, "conv": places["head"][0]})

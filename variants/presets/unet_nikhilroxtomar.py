@@ -1,0 +1,45 @@
+"""nikhilroxtomar's U-Net and Attention U-Net; the latter is a level shallower and weighs each channel by itself."""
+
+from __future__ import annotations
+
+from variants.parts.unet import UNet
+from variants.presets.weights import Slot, paired
+
+SOURCE = "nikhilroxtomar/Semantic-Segmentation-Architecture PyTorch/unet.py, PyTorch/attention-unet.py"
+
+PRESETS = {
+    "unet_nikhilroxtomar":          dict(attention=False),       # build_unet
+    "attentionunet_nikhilroxtomar": dict(attention=True),        # attention_unet
+}
+PLAIN = dict(channel_mult=(1, 2, 4, 8, 16), skip_options={"side_first": False})
+GATED = dict(channel_mult=(1, 2, 4, 8), up="bilinear", up_options={"align_corners": True}, skip="gate",
+             skip_options={"norm": "batch", "inner_ratio": 1.0, "per_channel": True, "side_first": False})
+LAYERS = {"conv1": "conv1", "bn1": "norm1", "conv2": "conv2", "bn2": "norm2"}
+GATED_LAYERS = {"conv.0": "conv1", "conv.1": "norm1", "conv.3": "conv2", "conv.4": "norm2"}
+GATE_LAYERS = {"Wg.0": "gate_g.0", "Wg.1": "gate_g.1", "Ws.0": "gate_x.0", "Ws.1": "gate_x.1", "output.0": "psi.1"}
+
+
+def build(
+    attention    = False,        # attention_unet, where False is build_unet.
+    in_channels  = 3,            # Fixed in the repository, as is the next.
+    out_channels = 1,
+) -> UNet:
+    """``build_unet`` or ``attention_unet`` of the repository."""
+    return UNet(in_channels, out_channels, width=64, norm="batch", act="relu", **(GATED if attention else PLAIN))
+
+
+def official_slots(network: UNet) -> dict[str, Slot]:
+    places = network.places()
+    gated = f"{places['skip'][0]}.psi.1.weight" in network.state_dict()
+    layers, bottom, decoder, head = ((GATED_LAYERS, "b1", "c1", "output") if gated else
+                                     (LAYERS, "b", "conv", "outputs"))
+    named = {f"e{i}.conv": block for i, block in enumerate(places["block"][:-1], start=1)}
+    named[bottom] = places["block"][-1]
+    modules = {}
+    levels = zip(*(reversed(places[part]) for part in ("up", "skip", "decoder")))
+    for i, (up, skip, block) in enumerate(levels, start=1):
+        modules[f"d{i}.up"] = f"{up}.0"
+        modules |= {f"d{i}.ag.{k}": f"{skip}.{layer}" for k, layer in GATE_LAYERS.items()}
+        named[f"d{i}.{decoder}"] = block
+    modules |= {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in layers.items()}
+    return paired(network, {**modules, head: places["head"][0]})
