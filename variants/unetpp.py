@@ -7,11 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from variants.parts.blocks import BLOCKS, activation
+from variants.parts.blocks import activation
 from variants.parts.embedding import ConditionEmbedding
 from variants.parts.resampling import KEEPS_CHANNELS, downsample, fit, upsample
 from variants.parts.skeleton import Conditioned, check_size
-from variants.parts.unet import CHANNEL_MULT, channel_mult_for, choose
+from variants.parts.unet import BLOCKS, CHANNEL_MULT, channel_mult_for, choose
 
 OUTPUTS = ("last", "mean", "all")
 

@@ -73,6 +73,7 @@ class PlainBlock(Conditioned):
         mid_ratio         = None,    # Channels between the convolutions per channel in; None = out_channels.
         num_convs         = 2,       # Later stages of VGG16 have 3 (Simonyan & Zisserman 2014, Table 1, D).
         last_dropout      = 0.0,     # After the second convolution (UNet++'s Keras release).
+        separable         = False,   # Convolutions depthwise, norm, activation, 1x1? (MobileNets, Howard et al. 2017)
     ):
         super().__init__()
         if order not in ORDERS:
@@ -80,8 +81,11 @@ class PlainBlock(Conditioned):
         early, late = (activation_kind, "none") if order == "act_norm" else ("none", activation_kind)
         mid_channels = out_channels if mid_ratio is None else int(in_channels * mid_ratio)
 
-        def conv(a: int, b: int) -> nn.Conv2d:
-            return nn.Conv2d(a, b, 3, padding=padding, bias=conv_bias)
+        def conv(a: int, b: int) -> nn.Module:
+            if not separable:
+                return nn.Conv2d(a, b, 3, padding=padding, bias=conv_bias)
+            return nn.Sequential(nn.Conv2d(a, a, 3, padding=padding, bias=conv_bias, groups=a), normalization(norm, a),
+                                 activation(activation_kind), nn.Conv2d(a, b, 1, bias=conv_bias))
 
         self.conv1 = conv(in_channels, mid_channels)
         self.norm1 = normalization(norm, mid_channels)

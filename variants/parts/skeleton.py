@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from variants.parts.exits import Exits, enlarge
 from variants.parts.resampling import crop, fit
 
 
@@ -29,11 +29,16 @@ def check_size(x: Tensor, smallest: int) -> None:
 
 
 class Step(nn.Module):
-    """Modules in a row. ``leaves``: its output is left at the side. ``skip``: what first takes a side in."""
+    """Modules in a row. ``leaves``: its output is left at the side. ``skip``: what first takes a side in.
 
-    def __init__(self, *modules: nn.Module, leaves: bool = False, skip: nn.Module | None = None):
+    ``crops_side``: where sizes differ, the side is cropped to what comes from below, as it must be after
+    convolutions without padding (U-Net, Ronneberger et al. 2015); else what comes from below is padded to it.
+    """
+
+    def __init__(self, *modules: nn.Module, leaves: bool = False, skip: nn.Module | None = None,
+                 crops_side: bool = False):
         super().__init__()
-        self.parts, self.leaves, self.skip = nn.ModuleList(modules), leaves, skip
+        self.parts, self.leaves, self.skip, self.crops_side = nn.ModuleList(modules), leaves, skip, crops_side
 
     def forward(self, x: Tensor, emb: Tensor | None, context: Tensor | None) -> Tensor:
         for part in self.parts:
@@ -42,7 +47,7 @@ class Step(nn.Module):
 
     def take(self, x: Tensor, side: Tensor) -> Tensor:
         """``x`` from below, fitted to the side's size (or the side to its), joined with ``side``."""
-        if getattr(self.skip, "crops_side", False):
+        if self.crops_side:
             return self.skip(x, crop(side, x.shape[2:]))
         return self.skip(fit(x, side.shape[2:]), side)
 
@@ -63,6 +68,7 @@ class Skeleton(nn.Module):
         embedding: nn.Module | None = None,   # embedding(t, context) -> (N, D), told to every Conditioned part.
         smallest: int = 1,
         resize: bool = False,                 # Interpolate an output of another size to the image's?
+        exits: Exits | None = None,           # Heads after some of the decoder's steps, by which images may leave.
     ):
         super().__init__()
         self.embedding = embedding
@@ -70,7 +76,7 @@ class Skeleton(nn.Module):
         self.middle = Step(*middle)
         self.decoder = nn.ModuleList(decoder)
         self.head = head
-        self.smallest, self.resize = smallest, resize
+        self.smallest, self.resize, self.exits = smallest, resize, exits
         left, taken = (sum(map(bool, flags)) for flags in (
             [step.leaves for step in self.encoder], [step.skip is not None for step in self.decoder]))
         assert left == taken, f"{left} sides are left and {taken} taken"
@@ -85,9 +91,14 @@ class Skeleton(nn.Module):
             if step.leaves:
                 sides.append(x)
         x = self.middle(x, emb, context)
-        for step in self.decoder:
+        leaving = self.exits.begin(size) if self.exits is not None else None
+        for i, step in enumerate(self.decoder):
             if step.skip is not None:
                 x = step.take(x, sides.pop())
             x = step(x, emb, context)
-        y = self.head(x)
-        return F.interpolate(y, size, mode="bilinear") if self.resize and y.shape[2:] != size else y
+            if leaving is not None:
+                gone, (x, emb, context, sides) = leaving.at(i, x, emb, context, sides)
+                if gone:
+                    return leaving.output
+        y = enlarge(self.head(x), size) if self.resize else self.head(x)
+        return y if leaving is None else leaving.end(y)

@@ -37,15 +37,12 @@ class AddSkip(nn.Module):
 
 
 class ConcatSkip(nn.Module):
-    """The side is concatenated: in front (U-Net, Ronneberger et al. 2015), or behind (DDPM, Ho et al. 2020).
+    """The side is concatenated: in front (U-Net, Ronneberger et al. 2015), or behind (DDPM, Ho et al. 2020)."""
 
-    ``crops_side``: the side is cropped to what comes from below, as valid convolutions need, not padded to.
-    """
-
-    def __init__(self, channels: int, skip_channels: int, side_first: bool = True, crops_side: bool = False):
+    def __init__(self, channels: int, skip_channels: int, side_first: bool = True):
         super().__init__()
         self.out_channels = channels + skip_channels
-        self.side_first, self.crops_side = side_first, crops_side
+        self.side_first = side_first
 
     def forward(self, x: Tensor, side: Tensor) -> Tensor:
         return torch.cat([side, x] if self.side_first else [x, side], dim=1)      # (N, skip + C, H, W)

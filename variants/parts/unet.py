@@ -12,14 +12,18 @@ from functools import partial
 from torch import nn
 
 from variants.parts.attention import SelfAttention, SpatialTransformer
-from variants.parts.blocks import BLOCKS, activation
+from variants.parts.blocks import BLOCKS as ORDINARY_BLOCKS
+from variants.parts.blocks import activation
 from variants.parts.embedding import ConditionEmbedding
+from variants.parts.exits import Exits, class_confidence
+from variants.parts.light import LIGHT_BLOCKS
 from variants.parts.normalization import normalization
 from variants.parts.resampling import KEEPS_CHANNELS, downsample, upsample
 from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS
 
 CHANNEL_MULT = (1, 2, 4, 8)
+BLOCKS = {**ORDINARY_BLOCKS, **LIGHT_BLOCKS}
 
 
 def channel_mult_for(image_size, channel_mult=CHANNEL_MULT, smallest=2) -> tuple[int, ...]:
@@ -41,6 +45,16 @@ def choose(kind: str, name, known: dict):
     if name not in known:
         raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(known)})")
     return known[name]
+
+
+def factory(kind: str, name, known: dict, options: dict):
+    """What builds the part called ``name`` with ``options``; a callable from outside builds as it is."""
+    return partial(choose(kind, name, known), **options) if isinstance(name, str) else choose(kind, name, known)
+
+
+def present(*layers: nn.Module) -> list[nn.Module]:
+    """Those that do something."""
+    return [layer for layer in layers if not isinstance(layer, nn.Identity)]
 
 
 def smallest_side(levels: int, lost: int) -> int:
@@ -75,7 +89,7 @@ class UNet(Skeleton):
         width             = 32,               # Channels of level 0.
         channel_mult      = CHANNEL_MULT,     # Channels of level i are width * channel_mult[i]; one entry per level.
         num_blocks        = 1,                # Blocks per level; a block holds two convolutions.
-        block             = "plain",          # plain | residual | ..., or a callable (in, out, emb_dim).
+        block             = "plain",          # plain | residual | inverted | shuffle, or a callable (in, out, emb_dim).
         norm              = "group",          # group | batch | instance | none
         act               = "silu",           # silu | relu | gelu
         dropout           = 0.0,              # Inside the blocks.
@@ -96,9 +110,11 @@ class UNet(Skeleton):
         decoder_block     = None,             # As block, for the decoder; None = the same.
         block_options     = None,             # More arguments of every named block: padding, conv_bias, order, ...
         decoder_options   = None,             # The same, of the decoder's blocks only.
-        first_options     = None,             # The same, of the first block; it then takes the image, without a stem.
+        stem              = None,             # A 3x3 convolution before the blocks? None = if pre-activated.
+        first_options     = None,             # As block_options, of the first block; it then takes the image as it is.
         level_dropout     = None,             # A probability for each level, at its end and before its skip.
         skip_options      = None,             # More arguments of the named skip: side_first, psi_norm, ...
+        crops_side        = False,            # Crop a side to what comes up, as valid convolutions need? Else pad that.
         up_options        = None,             # More arguments of the upsampling: kernel_size, align_corners.
         up_norm           = "none",           # After the upsampling.
         up_act            = "none",           # After that.
@@ -106,6 +122,9 @@ class UNet(Skeleton):
         head_kernel       = 1,                # Of the last convolution.
         head_act          = "none",           # After it: none | sigmoid
         resize            = False,            # Interpolate an output of another size to the image's?
+        exits             = (),               # Decoder levels, 1 or deeper, by whose heads an image may leave early.
+        exit_threshold    = None,             # Confidence from which it does; None = all go to the end (see exits.py).
+        confidence        = class_confidence,  # Of an exit's output; the default is for logits of classes.
     ):
         channels = list(channels or [width * mult for mult in channel_mult])
         bottom = len(channels) - 1
@@ -115,6 +134,8 @@ class UNet(Skeleton):
                              "bottleneck")
         if not set(attention_levels) <= set(range(bottom + 1)):
             raise ValueError(f"attention_levels {tuple(attention_levels)} must be among the levels 0..{bottom}")
+        if not set(exits) <= set(range(1, bottom)):
+            raise ValueError(f"exits {tuple(exits)} must be among the decoder's levels 1..{bottom - 1}")
         if context_by not in ("add", "attention"):
             raise ValueError(f"unknown context_by {context_by!r} (known: add, attention)")
         if context_dim and context_by == "attention" and not (attention == "transformer" and attention_levels):
@@ -125,16 +146,11 @@ class UNet(Skeleton):
 
         options = {"norm": norm, "activation_kind": act, "dropout": dropout, "time_conditioning": time_conditioning,
                    **(block_options or {})}
-        kind = choose("block", block, BLOCKS)
-        make_block = partial(kind, **options) if isinstance(block, str) else kind
-        make_decoder_block = partial(make_block, **(decoder_options or {}))
-        if decoder_block is not None:
-            make_decoder_block = choose("decoder_block", decoder_block, BLOCKS)
-            if isinstance(decoder_block, str):
-                make_decoder_block = partial(make_decoder_block, **{**options, **(decoder_options or {})})
-        preactivated = getattr(kind, "preactivated", False)
-        make_skip = choose("skip", skip, SKIPS)
-        make_skip = partial(make_skip, **skip_options) if skip_options else make_skip
+        make_block = factory("block", block, BLOCKS, options)
+        make_decoder_block = factory("decoder_block", decoder_block or block, BLOCKS,
+                                     {**options, **(decoder_options or {})})
+        preactivated = getattr(choose("block", block, BLOCKS), "preactivated", False)
+        make_skip = factory("skip", skip, SKIPS, skip_options or {})
         token_dim = context_dim if context_by == "attention" else None
         make_attention = choose("attention", attention, {
             "self": lambda c: SelfAttention(c, num_heads, norm),
@@ -150,7 +166,8 @@ class UNet(Skeleton):
             return made
 
         # A pre-activated block would normalise the raw image; it gets features instead.
-        stem = [nn.Conv2d(in_channels, channels[0], 3, padding=1)] if preactivated and first_options is None else []
+        stem = preactivated and first_options is None if stem is None else stem
+        stem = [nn.Conv2d(in_channels, channels[0], 3, padding=1)] if stem else []
         stride = {"stride": 2} if down == "block" else {}
 
         def level(i: int) -> list[nn.Module]:
@@ -171,17 +188,19 @@ class UNet(Skeleton):
             rises = below if up in KEEPS_CHANNELS else up_channels[i] if up_channels else channels[i]
             leaves = decoder_channels[i] if decoder_channels else channels[i]
             joined = (make_skip if i in kept else SKIPS["none"])(rises, channels[i])
-            after = [*([] if up_norm == "none" else [normalization(up_norm, rises)]),
-                     *([] if up_act == "none" else [activation(up_act)])]
+            after = present(normalization(up_norm, rises), activation(up_act))
             decoder += [Step(upsample(up, below, rises, **(up_options or {})), *after),
-                        Step(*blocks(i, joined.out_channels, leaves, make_decoder_block), skip=joined)]
+                        Step(*blocks(i, joined.out_channels, leaves, make_decoder_block), skip=joined,
+                             crops_side=crops_side)]
             below = leaves
         head_norm = preactivated if head_norm is None else head_norm
         last = [normalization(norm, below), activation(act)] if head_norm else []
-        ends = [] if head_act == "none" else [activation(head_act)]
-        head = nn.Sequential(*last, nn.Conv2d(below, out_channels, head_kernel, padding=head_kernel // 2), *ends)
-        cut = 2 * num_blocks * options.get("num_convs", 2) * (1 - options.get("padding", 1))
-        super().__init__(encoder, middle, decoder, head, embedding, smallest_side(bottom + 1, cut), resize)
+        head = nn.Sequential(*last, nn.Conv2d(below, out_channels, head_kernel, padding=head_kernel // 2),
+                             *present(activation(head_act)))
+        heads = {2 * (bottom - i) - 1: nn.Conv2d((decoder_channels or channels)[i], out_channels, 1) for i in exits}
+        lost = 2 * num_blocks * options.get("num_convs", 2) * (1 - options.get("padding", 1))
+        super().__init__(encoder, middle, decoder, head, embedding, smallest_side(bottom + 1, lost), resize,
+                         Exits(heads, exit_threshold, confidence) if heads else None)
 
     def places(self) -> dict[str, list[str]]:
         """Where the parts of each level are in the state dict, level 0 first, for tables that rename their keys.

@@ -20,9 +20,10 @@ FIRST_LAYERS = {"input_layer.0": "conv1", "input_layer.1": "norm2", "input_layer
 
 def build(
     channel,                     # Channels of the image.
-    filters = (64, 128, 256, 512),
+    filters = (64, 128, 256, 512),   # Four, as there.
 ) -> UNet:
     """``ResUnet`` of the repository; one class, and the sigmoid is in the network."""
+    filters = filters[:4]
     return UNet(channel, 1, channels=filters, block="residual", norm="batch", act="relu", down="block",
                 up_channels=filters[1:], block_options=BLOCK, first_options=FIRST, skip_options={"side_first": False},
                 head_norm=False, head_act="sigmoid")

@@ -35,7 +35,7 @@ def build(
     return UNet(in_channels, n_classes, channels=[2 ** (wf + i) for i in range(depth)],
                 norm="batch" if batch_norm else "none", act="relu",
                 block_options={"padding": int(padding), "order": "act_norm"},
-                skip_options={"side_first": False, "crops_side": True}, **UP[up_mode])
+                skip_options={"side_first": False}, crops_side=True, **UP[up_mode])
 
 
 def official_slots(network: UNet) -> dict[str, Slot]:
