@@ -95,15 +95,19 @@ def test_modular_takes_parts_from_outside():
         made.append(("decoder", in_channels, out_channels, emb_dim))
         return nn.Conv2d(in_channels, out_channels, 1)
 
+    def connector(in_channels, out_channels, emb_dim):
+        made.append(("connector", in_channels, out_channels, emb_dim))
+        return nn.Conv2d(in_channels, out_channels, 1)
+
     network = variants.build("modular", image_size=16, channel_mult=(1, 2), encoder_block=encoder_block,
-                             decoder_block=decoder_block, connector=Mixer, time=True, **SMALL)
-    assert made == [("encoder", 1, 4, 16), ("encoder", 4, 8, 16), ("decoder", 4, 4, 16)]
+                             connector=connector, decoder_block=decoder_block, skip=Mixer, time=True, **SMALL)
+    assert made == [("encoder", 1, 4, 16), ("connector", 4, 8, 16), ("decoder", 4, 4, 16)]
     assert network(torch.randn(2, 1, 17, 9), torch.tensor([1, 2])).shape == (2, 2, 17, 9)
     assert sum(isinstance(module, Mixer) for module in network.modules()) == 1
 
 
 def test_modular_by_names_can_be_the_control():
-    chosen = dict(encoder_block="plain", decoder_block="plain", connector="concat")
+    chosen = dict(encoder_block="plain", connector="plain", decoder_block="plain", skip="concat")
     assert parameters("modular", **chosen) == parameters("plain")
     with pytest.raises(ValueError, match="unknown decoder_block 'nonsense'"):
         parameters("modular", decoder_block="nonsense")

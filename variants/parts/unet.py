@@ -108,6 +108,7 @@ class UNet(Skeleton):
         decoder_channels  = None,             # Channels that each decoder level makes; None = the level's own.
         up_channels       = None,             # Channels that come up to each decoder level; None = the same.
         decoder_block     = None,             # As block, for the decoder; None = the same.
+        bottleneck        = None,             # As block, for the last level; None = the same.
         block_options     = None,             # More arguments of every named block: padding, conv_bias, order, ...
         decoder_options   = None,             # The same, of the decoder's blocks only.
         stem              = None,             # A 3x3 convolution before the blocks? None = if pre-activated.
@@ -149,6 +150,7 @@ class UNet(Skeleton):
         make_block = factory("block", block, BLOCKS, options)
         make_decoder_block = factory("decoder_block", decoder_block or block, BLOCKS,
                                      {**options, **(decoder_options or {})})
+        make_bottleneck = factory("bottleneck", bottleneck or block, BLOCKS, options)
         preactivated = getattr(choose("block", block, BLOCKS), "preactivated", False)
         make_skip = factory("skip", skip, SKIPS, skip_options or {})
         token_dim = context_dim if context_by == "attention" else None
@@ -173,7 +175,8 @@ class UNet(Skeleton):
         def level(i: int) -> list[nn.Module]:
             """What the encoder has at level ``i``, the bottleneck included."""
             first = stride if i else first_options or {}
-            made = blocks(i, channels[i - 1] if i else channels[0] if stem else in_channels, channels[i], **first)
+            make = make_bottleneck if i == bottom else make_block
+            made = blocks(i, channels[i - 1] if i else channels[0] if stem else in_channels, channels[i], make, **first)
             drop = [nn.Dropout(level_dropout[i])] if level_dropout and level_dropout[i] else []
             return [*(stem if i == 0 else []), *made, *drop]
 
