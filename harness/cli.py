@@ -28,7 +28,8 @@ class OneLineErrors(click.Group):
 
 @click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
 @click.option("--suite", help="segmentation or generation: what is trained and how it is judged.")
-@click.option("--variants", help="Registered networks, separated by commas.  [default: all]")
+@click.option("--variants", metavar="A,B,...",
+              help="Registered networks, or all.  [default: the profile's seven]")
 @click.option("--variant", "others", multiple=True, metavar="MODULE:FACTORY|FILE.py:CLASS",
               help="A network written elsewhere; may be given more than once.")
 @click.option("--dataset", help="A registered data set (see: list).  [default: the profile's]")
@@ -108,6 +109,7 @@ def list_command() -> None:
         for name in registry.names():
             click.echo(f"  {name:18s}{registry.describe(name)}")
     click.echo("profiles:\n  " + ", ".join(profile_names()))
+    click.echo(f"presets: published configurations, see inspect NAME and {Path('results') / 'zoo' / 'README.md'}")
 
 
 @main.command()
@@ -116,3 +118,23 @@ def report(folder: Path) -> None:
     """Write tables, plots and report.html again from the records in DIR/runs."""
     from rich.console import Console
     sys.exit(2 if show_report(folder, Console()) else 0)
+
+
+@main.command()
+@click.argument("name", metavar="NAME")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, modules at any depth.")
+@click.option("--size", type=click.IntRange(min=1), metavar="N",
+              help="Side of the image.  [default: 64, or the preset's]")
+@click.option("--depth", type=click.IntRange(min=0), metavar="N", help="Levels of modules shown.  [default: what fits]")
+@click.option("--set", "changes", multiple=True, metavar="ARGUMENT=VALUE",
+              help="An argument of the network's build, e.g. width=64; may be given more than once.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also draw the network's shape.")
+def inspect(name: str, as_json: bool, size: int | None, depth: int | None, changes: tuple[str, ...],
+            svg: Path | None) -> None:
+    """Modules, output shapes, parameters and MACs of NAME: a variant, a preset, or anyone's network.
+
+    A variant is shown as a denoiser of images of three channels; time=false makes it a segmenter.
+    """
+    from harness.inspection.table import show
+    show(name, size, changes, depth=depth, as_json=as_json, svg=svg)

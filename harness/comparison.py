@@ -20,7 +20,7 @@ import pandas as pd
 
 from harness.record import Metric, Record
 from harness.spec import Seeds, canonical_json, digest
-from harness.stats import Interval, bootstrap_interval, mean_interval
+from harness.stats.intervals import Interval, bootstrap_interval, mean_interval
 
 
 @dataclass(frozen=True)

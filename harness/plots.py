@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from harness.comparison import Arm, Column, Group, read_rows
 from harness.label_placement import place_labels, spread
-from harness.stats import NONE
+from harness.stats.intervals import NONE
 from harness.table_view import SCALED, scale
 
 INK = "#1f2329"                                    # replaced by currentColor in the SVG

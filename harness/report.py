@@ -23,7 +23,7 @@ from harness.contact_sheet import Sheet, write_sheet
 from harness.errors import InputError
 from harness.plots import Plot, arm_styles, write_plots
 from harness.record import read_records
-from harness.stats import CASES, Interval
+from harness.stats.intervals import CASES, Interval
 from harness.table_view import (
     cost_table,
     failures,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.comparison import Arm, Column, Group
-from harness.stats import CASES, SEEDS, Interval
+from harness.stats.intervals import CASES, SEEDS, Interval
 
 ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓", "none": ""}
 DETAIL = ("flops", "step_ms")                      # follow from MACs and throughput: full cost table and CSV only

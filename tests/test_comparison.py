@@ -8,7 +8,7 @@ import synthetic_records as synthetic
 from harness.comparison import Run, case_table, data_name, differences, group_runs
 from harness.record import read_records
 from harness.spec import DataSpec
-from harness.stats import CASES, NONE, SEEDS, bootstrap_interval
+from harness.stats.intervals import CASES, NONE, SEEDS, bootstrap_interval
 
 
 def runs_of(out):

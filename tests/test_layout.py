@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("variants/**/*.py"), *ROOT.glob("harness/**/*.py"), ROOT / "bench.py"])
 STANDARD = set(sys.stdlib_module_names)
-NO_TORCH = ("spec", "errors", "record", "stats", "comparison", "table_view", "tables", "label_placement", "plots",
-            "contact_sheet", "report", "progress", "cli", "networks", "sources", "execute", "dataset")
+NO_TORCH = ("spec", "errors", "record", "comparison", "table_view", "tables", "label_placement", "plots",
+            "contact_sheet", "report", "progress", "cli", "networks", "sources", "execute", "dataset",
+            *(f"stats.{path.stem}" for path in sorted(ROOT.glob("harness/stats/*.py")) if path.stem != "__init__"))
 
 
 def imports(path, top_level_only=False):
@@ -83,7 +84,8 @@ def test_files_stay_readable(path):
 
 def test_every_source_file_is_in_the_contributors_table():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    missing = [p.name for p in ROOT.glob("harness/*.py") if p.name != "__init__.py" and f"{p.name}`" not in text]
+    files = [path for folder in (".", "stats", "inspection") for path in ROOT.glob(f"harness/{folder}/*.py")]
+    missing = [path.name for path in files if path.name != "__init__.py" and f"{path.name}`" not in text]
     assert not missing
 
 

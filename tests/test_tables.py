@@ -8,7 +8,7 @@ from rich.console import Console
 from test_comparison import memory_run, runs_of
 
 from harness.comparison import group_runs
-from harness.stats import Interval, mean_interval
+from harness.stats.intervals import Interval, mean_interval
 from harness.table_view import (
     cost_table,
     format_cost,

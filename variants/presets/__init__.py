@@ -14,6 +14,9 @@ A family's file defines
     the network; arguments carry the official constructor's names, so that any configuration can be built;
 ``official_slots(network)``
     official key -> :class:`variants.presets.weights.Slot`: where a tensor of the official state dict goes;
+``INPUTS``
+    optional: preset (None = all of them) -> ``side`` in pixels and ``tokens`` of context that it was published
+    with, where its arguments do not say;
 ``LEFT_OUT``
     optional: beginnings of official keys that belong to training, not to the network, and are passed over.
 """

@@ -16,6 +16,8 @@ PRESETS = {
     # config/CIFAR10.txt.
     "ddpm_cifar10_w86763777": dict(T=1000, ch=128, ch_mult=(1, 2, 2, 2), attn=(1,), num_res_blocks=2, dropout=0.1),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {None: dict(side=32)}
 
 
 def build(*,

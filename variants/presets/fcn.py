@@ -13,6 +13,8 @@ PRESETS = {
     "fcn8s_vgg16":        dict(model="FCN8s",       n_class=21),
     "fcn8s_atonce_vgg16": dict(model="FCN8sAtOnce", n_class=21),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {None: dict(side=500)}
 MODELS = {  # class of the repository -> output stride, factors of the scored features
     "FCN32s":      dict(stride=32),
     "FCN16s":      dict(stride=16),

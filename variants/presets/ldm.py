@@ -30,6 +30,8 @@ PRESETS = {
     # configs/stable-diffusion/v1-inference.yaml; on 64 x 64 latents for images of 512 x 512.
     "sd_v1_unet":           dict(LDM8, context_dim=768,  **TEXT, **TOKENS),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {"sd_v1_unet": dict(side=64), "ldm_cin256_v2_vq4": dict(tokens=1), "ldm_cin256_vq8": dict(tokens=1)}
 
 
 def build(*,

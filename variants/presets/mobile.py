@@ -10,6 +10,8 @@ SOURCE = "akirasosa/mobile-semantic-segmentation src/mobile_seg/modules/net.py, 
 PRESETS = {
     "mobilenetv2_unet_akirasosa": dict(),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {None: dict(side=224)}
 FIRST = {"conv_dw": "depthwise", "bn1": "norm", "conv_pw": "project.0", "bn2": "project.1"}     # without expansion
 LAYERS = {"conv_pw": "expand.0", "bn1": "expand.1", "conv_dw": "depthwise", "bn2": "norm", "conv_pwl": "project.0",
           "bn3": "project.1"}

@@ -10,6 +10,8 @@ SOURCE = "u-net-release-2015-10-02, phseg_v5.prototxt (lmb.informatik.uni-freibu
 PRESETS = {
     "unet_original_caffe_release_phseg_v5": dict(in_channels=1, n_classes=2),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {None: dict(side=572)}
 
 
 def build(

@@ -14,6 +14,8 @@ PRESETS = {
     "unet_padded_nonorm":                  dict(in_channels=1, padding=True,  batch_norm=False),
     "unet_padded_batchnorm_postact_bias":  dict(in_channels=1, padding=True,  batch_norm=True),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {"unet_original_paper_valid": dict(side=572), "unet_original_paper_valid_3ch2": dict(side=572)}
 UP = {  # up_mode -> arguments of the U-Net
     "upconv":   dict(up="transposed_conv"),
     "upsample": dict(up="bilinear_conv", up_options={"kernel_size": 1}),

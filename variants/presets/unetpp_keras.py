@@ -15,6 +15,8 @@ PRESETS = {
     "unetpp_keras_official_singleout":     dict(nested=True,  nb_filter=FILTERS, deep_supervision=False),  # 9,041,601
     "unetpp_keras_official":               dict(nested=True,  nb_filter=FILTERS, deep_supervision=True),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {None: dict(side=96)}
 
 
 def build(

@@ -43,6 +43,8 @@ PRESETS = {                     # latent-diffusion models/first_stage_models/*/c
     "vae_sd_v1_encoder": dict(**kl(4, (1, 2, 4, 4)), part="encoder"),
     "vae_sd_v1_decoder": dict(**kl(4, (1, 2, 4, 4)), part="decoder"),
 }
+# Where the arguments do not say it: pixels on a side, tokens of context.
+INPUTS = {"vae_sd_v1_decoder": dict(side=64)}
 
 # Parts of an official checkpoint that train the autoencoder: perceptual and adversarial loss, averaged weights.
 LEFT_OUT = ("loss.", "model_ema.")

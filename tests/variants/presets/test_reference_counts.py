@@ -4,8 +4,8 @@ import csv
 
 import pytest
 
-from harness import zoo_page
-from harness.inspect_network import subject
+from harness.inspection import zoo_page
+from harness.inspection.network import subject
 from variants import presets
 
 ROWS = zoo_page.reference_rows()
@@ -38,7 +38,7 @@ def test_no_reason_is_given_for_what_is_built():
 
 
 def test_the_page_is_up_to_date():
-    """Generate it again with ``python -m harness.zoo_page``."""
+    """Generate it again with ``python -m harness.inspection.zoo_page``."""
     with open(zoo_page.PAGE / "counts.csv", newline="") as file:
         lines = {line["network"]: line for line in csv.DictReader(file)}
     text = (zoo_page.PAGE / "README.md").read_text()

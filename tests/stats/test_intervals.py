@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.stats import CASES, NONE, SEEDS, bootstrap_interval, mean_interval
+from harness.stats.intervals import CASES, NONE, SEEDS, bootstrap_interval, mean_interval
 
 
 def test_mean_interval_is_the_one_sample_t_interval():

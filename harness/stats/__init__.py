@@ -1,0 +1,1 @@
+"""Statistics of ablations, without torch: intervals, paired tests, power, ties, factors, sequential looks."""
