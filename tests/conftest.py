@@ -1,5 +1,11 @@
 """Small real pieces that several tests share: a tiny data set of each kind, and a spec that fits it."""
 
+import os
+
+# Before torch is loaded, here and in the processes that tests start: the tensors are tiny, and on a busy
+# machine threads that wait for each other take minutes where one takes seconds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
