@@ -75,8 +75,8 @@ def run_suite(request, out: Path | None, in_process: bool) -> int:
     if out is None:
         data_name = Path(spec.root).resolve().name if spec.name == "folder" else spec.name
         out = LOCAL_RESULTS / f"{request.suite}-{data_name}-{Path(request.profile).stem}"
+    data = load_data(spec, request.suite)          # first: wrong data leave no empty results folder behind
     _, cache = prepare(out)
-    data = load_data(spec, request.suite)
     plan = make_plan(request, data, cache)
     console.print(f"{request.suite} on {data.name}: {len(plan)} runs "
                   f"({len({run.variant for run in plan})} networks), results in {out}", highlight=False, markup=False)
