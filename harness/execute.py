@@ -28,7 +28,8 @@ def execute(plan: list[RunSpec], data: Dataset, out: Path, *, fresh_process: boo
             listener: Listener = lambda spec, **event: None) -> list[Record]:
     """Make every run of ``plan`` that is not finished yet under ``out/runs``; the records of all, in order.
 
-    ``listener`` hears what is running: ``stage`` ("start", "training", "sampling", ..., "kept", "done").
+    ``listener`` hears what is running: ``stage`` ("start", "training", "sampling", ..., "kept", "done"). A run
+    whose record is there but cannot be read is neither made again nor among the records: stage "left alone".
     Raises InputError where ``out`` cannot be written.
     """
     runs, cache = prepare(out)
@@ -36,7 +37,11 @@ def execute(plan: list[RunSpec], data: Dataset, out: Path, *, fresh_process: boo
     for spec in plan:
         code = code_fingerprint(spec.variant)
         run_id = spec.run_id(code=code, data=data.fingerprint)
-        record = finished(runs / run_id)
+        try:
+            record = finished(runs / run_id)
+        except ValueError as error:
+            listener(spec, stage="left alone", error=f"{error}; move or delete {runs / run_id} to run it again")
+            continue
         if record is not None:
             listener(spec, stage="kept", record=record)
         else:
@@ -76,13 +81,10 @@ def alive(pid: int) -> bool:
 
 
 def finished(folder: Path) -> Record | None:
-    """The record of a run that need not be made again. A corrupt one is made again only after it is moved away."""
+    """The record of a run that need not be made again. Raises ValueError where it is there but corrupt."""
     if not folder.exists():
         return None
-    try:
-        record = read_record(folder)
-    except ValueError as error:
-        raise InputError(f"{error}; it is left alone: move or delete {folder} to run it again") from None
+    record = read_record(folder)
     return record if record.status in FINAL else None
 
 

@@ -32,12 +32,15 @@ class Display:
         self.bars.stop()
 
     def __call__(self, spec: RunSpec, *, stage: str, step: int = 0, total: int | None = None,
-                 loss: float | None = None, record: Record | None = None) -> None:
+                 loss: float | None = None, record: Record | None = None, error: str | None = None) -> None:
         name = f"{spec.variant}, seed {spec.seeds.init}"
         if stage in ("done", "kept"):
             self.bars.advance(self.all)
             self.bars.update(self.one, visible=False)
             self.console.print(summary(name, record, kept=stage == "kept"), highlight=False, markup=False)
+        elif stage == "left alone":
+            self.bars.advance(self.all)
+            self.console.print(f"{name}: {error}", highlight=False, markup=False)
         elif stage == "start":
             self.bars.reset(self.one, description=f"{name}: starting", total=None, note="", visible=True)
         else:

@@ -121,13 +121,20 @@ def test_results_folder_that_cannot_be_written(tmp_path, tiny_data, tiny_spec):
         execute([tiny_spec("segmentation")], tiny_data("segmentation"), blocked / "out")
 
 
-def test_corrupt_record_is_named_and_left_alone(tiny_data, tiny_spec, tmp_path):
+def test_corrupt_record_is_named_and_left_alone_and_the_rest_goes_on(tiny_data, tiny_spec, tmp_path):
     spec, data, out = tiny_spec("segmentation"), tiny_data("segmentation"), tmp_path / "out"
     [record] = execute([spec], data, out, fresh_process=False)
     path = out / "runs" / record.run_id / "record.json"
     path.write_text("{")
-    with pytest.raises(InputError, match=r"corrupt record .*record\.json.*left alone"):
-        execute([spec], data, out, fresh_process=False)
+    heard, other = {}, tiny_spec("segmentation", variant="no_skip")
+
+    def listen(spec, **event):
+        heard.setdefault(spec.variant, []).append((event["stage"], event.get("error")))
+
+    records = execute([spec, other], data, out, fresh_process=False, listener=listen)
+    assert [one.spec.variant for one in records] == ["no_skip"]
+    [(stage, error)] = heard["plain"]
+    assert stage == "left alone" and f"corrupt record {path}" in error
     assert path.read_text() == "{"
 
 
