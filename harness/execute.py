@@ -128,7 +128,12 @@ def in_fresh_process(spec: RunSpec, code: str, data: Dataset, runs: Path, cache:
 
 
 def process_context(suite: str):
-    """Children fork from a server that has imported what the suite needs and done nothing with it."""
+    """Children fork from a server that has imported what the suite needs and done nothing with it.
+
+    Their OpenMP threads are told to sleep soon instead of spinning while they wait for each other: on a machine
+    that does other things too, spinning made training steps of 25 ms take over a second.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if "forkserver" not in multiprocessing.get_all_start_methods():    # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
