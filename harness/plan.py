@@ -88,13 +88,14 @@ def check_names(request: Request) -> None:
     """Raise InputError for unknown names, without importing torch."""
     if request.suite not in suites.registry.names():
         raise unknown("suite", request.suite, suites.registry.names())
-    for variant in (*request.variants, *read_profile(request.profile, request.suite).variants):
+    profile = read_profile(request.profile, request.suite)
+    for variant in (*request.variants, *profile.variants):
         if variant != "all":
             networks.check(variant)
     if request.dataset is not None and request.data is not None:
         raise InputError("--dataset names a registered set and --data a folder of your own: give one of them")
-    if request.dataset is not None:
-        check_dataset(request.dataset, request.suite)
+    if request.data is None:
+        check_dataset(request.dataset or profile.dataset, request.suite)
     if request.seeds is not None and request.seeds < 1:
         raise InputError(f"--seeds must be at least 1, not {request.seeds}")
     if request.device not in DEVICES:

@@ -71,6 +71,12 @@ def test_profile_that_does_not_fit(content, words, tmp_path):
     refused(bench("--suite", "generation", "--profile", tmp_path / "mine.yaml"), "mine.yaml", *words)
 
 
+def test_profile_with_an_unknown_data_set(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "generation: {dataset: digts, train: {steps: 1, batch_size: 1, learning_rate: 1}}")
+    refused(bench("--suite", "generation", "--profile", tmp_path / "mine.yaml"), "data set", "did you mean 'digits'")
+
+
 def folder(tmp_path, count=3, size=(16, 16), mask_size=None):
     for part, side in (("images", size), ("masks", mask_size or size)):
         (tmp_path / part).mkdir()
