@@ -31,7 +31,6 @@ from pydantic import Field, ValidationError, field_serializer, field_validator
 from harness.spec import Frozen, RunSpec, digest
 
 SCHEMA = 1
-STATUSES = ("ok", "failed", "oom", "diverged")
 
 PACKAGES = ("torch", "torchvision", "diffusers", "accelerate", "torchmetrics", "torch-fidelity", "monai",
             "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")

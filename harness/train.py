@@ -82,20 +82,21 @@ def train(
         if average is not None:
             average.update_parameters(model)
         pending.append(value.detach())
-        if step % LOG_EVERY == 0 or step == budget.steps:
+        last = step == budget.steps
+        looks = last or step % LOG_EVERY == 0
+        if looks:
             mean = torch.stack(pending).mean().item()     # NaN or infinite as soon as one of them is
             pending.clear()
             if not math.isfinite(mean):
                 raise Diverged(f"the loss became {mean} by step {step} of {budget.steps}")
-            seconds += time.perf_counter() - started
+        took = time.perf_counter() - started
+        seconds += took
+        if step > TIMED_FROM:
+            trained.step_s.append(took)
+        if looks:
             trained.curves.append((step, seconds, "loss", mean))
             progress(stage="training", step=step, total=budget.steps, loss=mean)
-        else:
-            seconds += time.perf_counter() - started
-        if step > TIMED_FROM:
-            trained.step_s.append(time.perf_counter() - started)
 
-        last = step == budget.steps
         if validate is not None and (last or (budget.validate_every and step % budget.validate_every == 0)):
             trained.model.eval()
             with torch.inference_mode(), accelerator.autocast():

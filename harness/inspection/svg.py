@@ -34,10 +34,6 @@ class Canvas:
         self.elements.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{round_by}" '
                              f'fill="{fill}" stroke="{stroke}">{title}</rect>')
 
-    def dot(self, x: float, y: float, radius: float, fill: str) -> None:
-        self.reach((x - radius, y - radius), (x + radius, y + radius))
-        self.elements.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}"/>')
-
     def line(self, points: list[tuple[float, float]], colour: str = INK, *, width: float = 1.2, dashed: bool = False,
              arrow: bool = True, curved: bool = False) -> None:
         """Through ``points`` in straight pieces; or, ``curved``, one cubic curve over exactly four of them."""
