@@ -113,11 +113,84 @@ def list_command() -> None:
 
 
 @main.command()
+@click.argument("name", metavar="NAME|FILE.yaml", required=False)
+@click.option("--dry-run", is_flag=True, help="Print the runs, their number and an estimate of time; run nothing.")
+@click.option("--suite", default="", help="Only this one of the study's suites.")
+@click.option("--seeds", metavar="N|auto", help="How many; auto adds seeds until the primary questions are decided.  "
+              "[default: the study's]")
+@click.option("--max-seeds", type=click.IntRange(min=1), metavar="N", help="The most that auto may add.  [default: 20]")
+@click.option("--match", metavar="A,B,...", help="none, params, macs, latency: what all arms have alike; the study is "
+              "run under each.  [default: the study's]")
+@click.option("--tune", type=click.IntRange(min=0), metavar="N",
+              help="Learning-rate trials for every arm, on validation data.  [default: the study's]")
+@click.option("--dataset", help="A registered data set in place of the suite's (with --suite).")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="A folder of your own (with --suite).")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where registered data sets lie.")
+@click.option("--download", is_flag=True, help="Let such a data set be fetched into --data-root.")
+@click.option("--profile", default="quick", show_default=True, help="smoke, quick, standard, or a YAML file.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where runs and report go.  [default: results/local/ablate-NAME-PROFILE]")
+@click.option("--in-process", is_flag=True, help="Run in this process, to debug; memory is then not comparable.")
+def ablate(name: str | None, **asked) -> None:
+    """Run an ablation study: a shipped one by name, or your own YAML file. Without NAME, list the shipped ones."""
+    from harness.study import STUDIES, read_study, study_names
+    if name is None:
+        for known in study_names():
+            click.echo(f"{known:18s}{read_study(known)[0].question}")
+        click.echo(f"each is a file in {STUDIES.parent.name}/{STUDIES.name}")
+        return
+    from rich.console import Console
+
+    from harness.ablate import Asked
+    from harness.ablate import ablate as run_study
+    from harness.plan import Request
+    request = Request(**{key: asked.pop(key) for key in ("suite", "dataset", "data", "data_root", "download", "profile",
+                                                         "device")})
+    sys.exit(run_study(Asked(name, request, **asked), Console()))
+
+
+@main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Write tables, plots and report.html again from the records in DIR/runs."""
     from rich.console import Console
     sys.exit(2 if show_report(folder, Console()) else 0)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Compute every number of DIR again from its records and per-case files; exit code 1 where one differs."""
+    from rich.console import Console
+
+    from harness.verify import show
+    from harness.verify import verify as check
+    findings = check(folder)
+    show(findings, Console())
+    sys.exit(1 if findings.differences else 0)
+
+
+@main.command()
+@click.argument("a", metavar="A", type=click.Path(path_type=Path))
+@click.argument("b", metavar="B", type=click.Path(path_type=Path))
+@click.option("--fail-on-regression", is_flag=True, help="Exit code 1 where B is worse beyond noise, a run of B fails "
+              "that did not, or a network has more parameters or MACs.")
+@click.option("--min-effect", type=click.FloatRange(min=0), default=0.0, metavar="X",
+              help="A headline that moved by less than X, in its unit, is not called better or worse.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+def compare(a: Path, b: Path, fail_on_regression: bool, min_effect: float, as_json: bool) -> None:
+    """What moved beyond noise from results folder A to B: before and after a change, or two machines."""
+    from rich.console import Console
+
+    from harness import change_view
+    from harness.result_sets import compare_sets, read_set
+    found = compare_sets(read_set(a), read_set(b), min_effect)
+    if as_json:
+        click.echo(change_view.as_json(found))
+    else:
+        change_view.show(found, Console())
+    sys.exit(1 if fail_on_regression and found.worse else 2 if found.problems else 0)
 
 
 @main.command()

@@ -35,7 +35,7 @@ def execute(plan: list[RunSpec], data: Dataset, out: Path, *, fresh_process: boo
     runs, cache = prepare(out)
     records = []
     for spec in plan:
-        code = code_fingerprint(spec.variant)
+        code = code_fingerprint(spec.variant, spec.suite)
         run_id = spec.run_id(code=code, data=data.fingerprint)
         try:
             record = finished(runs / run_id)

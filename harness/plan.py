@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from harness import datasets, networks, suites
 from harness.errors import InputError, unknown
 from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec
+from harness.yaml_file import YamlFile
 
 if TYPE_CHECKING:                                  # listing profiles must not wait for numpy
     from harness.dataset import Dataset
@@ -65,23 +64,16 @@ def read_profile(name: str, suite: str) -> SuiteProfile:
         path = Path(name)
     elif name not in profile_names():
         raise unknown("profile", name, profile_names())
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(f"profile {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"profile {path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or suite not in content:
+    file = YamlFile(path)
+    if suite not in file.content:
         raise InputError(f"profile {path} has no part for the suite {suite!r}")
-    try:
-        return SuiteProfile.model_validate(content[suite])
-    except ValidationError as error:
-        raise InputError(f"profile {path}, {suite}: {first_problem(error)}") from None
+    return file.validate(SuiteProfile, file.content[suite], at=(suite,))
 
 
 def first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+    place = ".".join(str(part) for part in problem["loc"])         # "" where fields do not fit each other
+    return ": ".join(filter(None, [place, problem["msg"].removeprefix("Value error, ")]))
 
 
 def check_names(request: Request) -> None:
@@ -102,8 +94,21 @@ def check_names(request: Request) -> None:
         raise unknown("device", request.device, DEVICES)
     if request.inception_weights is not None and not request.inception_weights.is_file():
         raise InputError(f"--inception-weights: there is no file {request.inception_weights}")
-    if request.inception_weights is not None and request.suite != "generation":
-        raise InputError("--inception-weights is for the generation suite, which computes FID")
+    for option in given(request):
+        fitting = [name for name in suites.registry.names() if option in accepted(name)]
+        if request.suite not in fitting:
+            raise InputError(f"--{option.replace('_', '-')} is for the {' and the '.join(fitting)} suite, "
+                             f"not for {request.suite}")
+
+
+def given(request: Request) -> dict[str, Any]:
+    """Options of ``request`` that are not for every suite, as far as they were given."""
+    options = {"inception_weights": request.inception_weights}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def accepted(suite: str) -> tuple[str, ...]:
+    return suites.registry.constant(suite, "ACCEPTS") or ()
 
 
 def check_dataset(name: str, suite: str) -> None:
@@ -143,42 +148,34 @@ def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
     Arms share data order and sampling noise for a seed. Imports torch (devices, the suite's settings).
     """
     profile = read_profile(request.profile, request.suite)
+    base = base_spec(request, profile, data, cache)
+    asked = request.variants or profile.variants
+    names = dict.fromkeys(name for one in asked for name in (networks.all_names() if one == "all" else [one]))
+    return [base.model_copy(update={"variant": name, "seeds": same_seed(seed)})
+            for seed in range(request.seeds or profile.seeds) for name in names]
+
+
+def base_spec(request: Request, profile: SuiteProfile, data: Dataset, cache: Path) -> RunSpec:
+    """``plain`` under ``profile``: what every run of a request starts from. Imports torch.
+
+    Raises InputError for a device or precision that is not to be had, and for settings that do not fit.
+    """
     from harness.device import check_precision, default_precision, resolve_device
     device = resolve_device(request.device)
-    settings = dict(profile.settings)
-    if request.suite == "generation":
-        settings.update(choose_extractor(request, data, settings, cache))
-    suite = suites.registry.load(request.suite)
+    precision = default_precision(device) if profile.precision == "auto" else profile.precision
+    suite, settings = suites.registry.load(request.suite), dict(profile.settings)
+    if hasattr(suite, "complete_settings"):
+        settings = suite.complete_settings(settings, data, cache, **given(request))
     try:
         settings = suite.Settings(**settings).model_dump(mode="json")
     except ValidationError as error:
         raise InputError(f"profile {request.profile}, {request.suite}.settings: {first_problem(error)}") from None
-    precision = default_precision(device) if profile.precision == "auto" else profile.precision
-    asked = request.variants or profile.variants
-    names = dict.fromkeys(name for one in asked for name in (networks.all_names() if one == "all" else [one]))
     check_precision(device, precision)
-    return [
-        RunSpec(suite=request.suite, variant=name, options=profile.options, data=data_spec(request, profile),
-                train=profile.train.model_copy(update={"precision": precision}), settings=settings,
-                seeds=Seeds(init=seed, data=seed, sampling=seed), device=device, profile=request.profile)
-        for seed in range(request.seeds or profile.seeds) for name in names]
+    return RunSpec(suite=request.suite, variant="plain", options=profile.options, data=data_spec(request, profile),
+                   train=profile.train.model_copy(update={"precision": precision}), settings=settings,
+                   device=device, profile=request.profile)
 
 
-def choose_extractor(request: Request, data: Dataset, settings: dict, cache: Path) -> dict[str, str]:
-    """Whose features FID compares: Inception's where asked for, or for colour images where its weights are here.
-
-    ``--inception-weights`` is copied into the cache, so that runs elsewhere and later find it. Raises
-    InputError where Inception is asked for and its weights are not to be had.
-    """
-    from harness.metrics.fidelity import inception_available, inception_extractor
-    kept = cache / "inception.pth"
-    if request.inception_weights is not None:
-        inception_extractor(request.inception_weights)         # refuses what are not Inception's weights
-        cache.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(request.inception_weights, kept)
-    weights = kept if kept.exists() else None
-    asked = settings.get("extractor") == "inception" or request.inception_weights is not None
-    undecided = "extractor" not in settings and data.channels == 3
-    if asked or (undecided and inception_available(weights)):
-        return {"extractor": "inception", "inception_hash": inception_extractor(weights).weights_hash}
-    return {"extractor": "classifier"}
+def same_seed(seed: int) -> Seeds:
+    """One number for initialisation, data order and sampling: what arms are paired by."""
+    return Seeds(init=seed, data=seed, sampling=seed)

@@ -32,8 +32,9 @@ class Display:
         self.bars.stop()
 
     def __call__(self, spec: RunSpec, *, stage: str, step: int = 0, total: int | None = None,
-                 loss: float | None = None, record: Record | None = None, error: str | None = None) -> None:
-        name = f"{spec.variant}, seed {spec.seeds.init}"
+                 loss: float | None = None, record: Record | None = None, error: str | None = None,
+                 name: str | None = None) -> None:
+        name = f"{name or spec.variant}, seed {spec.seeds.init}"
         if stage in ("done", "kept"):
             self.bars.advance(self.all)
             self.bars.update(self.one, visible=False)
@@ -52,6 +53,8 @@ def summary(name: str, record: Record, *, kept: bool) -> str:
     """One line for a run that has ended."""
     if record.status != "ok":
         return f"{name}: {record.status}: {record.error}"
-    headline = next(iter(record.metrics.values()))
     when = "kept from an earlier call" if kept else f"{record.duration_s:.0f} s"
+    if not record.metrics:                         # a trial for tuning is not judged
+        return f"{name}: trained ({when})"
+    headline = next(iter(record.metrics.values()))
     return f"{name}: {headline.label} {headline.value:.4g} ({when})"

@@ -62,6 +62,8 @@ class RunSpec(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict)  # the suite's own; validated by the suite
     seeds: Seeds = Seeds()
     device: str = "cpu"                            # "cpu", "cuda", "cuda:1", "mps"
+    judged: bool = True                            # False: a trial for tuning: trained and validated, never shown the
+                                                   # test split; its record has curves and cost, no metrics
     profile: str = ""                              # where the budget came from; a label, not an identity
 
     def portable(self) -> RunSpec:

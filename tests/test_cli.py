@@ -63,8 +63,8 @@ def test_wrong_names(args, words):
 
 
 @pytest.mark.parametrize("content, words", [
-    ("a: [", ("not YAML",)), ("3", ("no part for the suite",)), ("segmentation: {}", ("no part for the suite",)),
-    ("generation: {dataset: digits, trian: {}}", ("generation", "train")),
+    ("a: [", ("not YAML",)), ("3", ("mine.yaml:1", "expected a mapping")), ("segmentation: {}", ("no part for the suite",)),
+    ("generation: {dataset: digits, trian: {}}", ("unknown entry 'trian'", "did you mean 'train'")),
     ("generation: {dataset: digits, train: {steps: 0, batch_size: 1, learning_rate: 1}}", ("train.steps",))])
 def test_profile_that_does_not_fit(content, words, tmp_path):
     (tmp_path / "mine.yaml").write_text(content)

@@ -3,7 +3,8 @@
 import pytest
 
 import variants
-from harness.plan import Request, data_spec, load_data, make_plan, profile_names, read_profile
+from harness.errors import InputError
+from harness.plan import Request, check_names, data_spec, load_data, make_plan, profile_names, read_profile
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -45,6 +46,27 @@ def test_a_data_set_of_ones_own_choice_does_not_get_the_profiles_options(tmp_pat
     assert data_spec(Request(suite="segmentation", dataset="cells"), profile).options == {}
     own = data_spec(Request(suite="segmentation", data=tmp_path), profile)
     assert own.name == "folder" and own.root == str(tmp_path) and own.options == {}
+
+
+def test_what_a_suite_completes_and_accepts_is_its_own_affair(tmp_path):
+    from harness.plan import accepted
+    assert accepted("generation") == ("inception_weights",) and accepted("segmentation") == ()
+    request = Request(suite="segmentation", variants=("plain",), inception_weights=tmp_path)
+    with pytest.raises(InputError, match="--inception-weights: there is no file"):
+        check_names(request)
+    (tmp_path / "w.pth").touch()
+    with pytest.raises(InputError, match="--inception-weights is for the generation suite, not for segmentation"):
+        check_names(Request(suite="segmentation", inception_weights=tmp_path / "w.pth"))
+
+
+def test_settings_that_do_not_fit_each_other_are_one_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "generation: {dataset: digits, train: {steps: 1, batch_size: 2, learning_rate: 0.1},"
+        " settings: {sampler: ddpm, eta: 1.0}}")
+    request = Request(suite="generation", profile=str(tmp_path / "mine.yaml"))
+    data = load_data(data_spec(request, read_profile(request.profile, "generation")), "generation")
+    with pytest.raises(InputError, match=r"generation.settings: eta 1.0 is for the sampler 'ddim'; 'ddpm' has none$"):
+        make_plan(request, data, tmp_path)
 
 
 def test_grey_images_get_a_classifier_as_extractor(tmp_path):

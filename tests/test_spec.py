@@ -35,7 +35,7 @@ def test_wrong_fields_are_refused(wrong):
 
 @pytest.mark.parametrize("change", [
     dict(variant="no_skip"), dict(options={"width": 16}), dict(settings={"loss": "dice"}), dict(device="cuda"),
-    dict(seeds=Seeds(init=1)), dict(seeds=Seeds(data=1)), dict(seeds=Seeds(sampling=1)),
+    dict(judged=False), dict(seeds=Seeds(init=1)), dict(seeds=Seeds(data=1)), dict(seeds=Seeds(sampling=1)),
     dict(data=DataSpec(name="cells", options={"seed": 1})),
     dict(train=TrainSpec(steps=6, batch_size=2, learning_rate=1e-3)),
     dict(train=TrainSpec(steps=5, batch_size=2, learning_rate=1e-3, precision="bf16"))])

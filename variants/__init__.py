@@ -7,7 +7,8 @@ Each file defines ``build`` with one signature, and every network it returns is 
 
 ``x`` (N, in_channels, H, W); ``t`` (N,) step or noise level, or None; ``context`` (N, L, context_dim)
 tokens, or None; networks with a class table (presets) also take integer labels (N,), a lookup that costs
-no multiplication. So every network segments, generates and restores.
+no multiplication. So every network segments, generates and restores. A network may say by an attribute
+``sizes`` (variants/parts/sizes.py) how it is made larger or smaller more finely than by ``width``.
 
 >>> import variants                                          # doctest: +SKIP
 >>> net = variants.build("plain", in_channels=1, out_channels=2, image_size=64)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from variants.parts.attention import CrossAttention
 from variants.parts.embedding import ConditionEmbedding, grid_positions
+from variants.parts.sizes import token_sizes
 from variants.parts.tokens import TokenBlock, fit_patches, grid_of, unpatch
 
 MOST_TOKENS_A_SIDE = 16
@@ -110,6 +111,7 @@ class DiT(nn.Module):
         if learn_sigma:
             out_channels = 2 * out_channels
         self.patch_size, self.hidden_size, self.out_channels, self.pad = patch_size, hidden_size, out_channels, pad
+        self.sizes = token_sizes(hidden_size, mlp_ratio, num_heads)
         self.conditioning = conditioning
         adaptive = conditioning in ("adaln", "adaln_zero")
         conditioned = bool(time or context_dim or num_classes)

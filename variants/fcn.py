@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from variants.parts.blocks import PlainBlock
 from variants.parts.embedding import ConditionEmbedding
+from variants.parts.sizes import embedding_width, scaled_channels
 from variants.parts.skeleton import check_size
 
 CHANNEL_MULT = (1, 2, 4, 8, 8)      # VGG16's 64, 128, 256, 512, 512
@@ -61,6 +62,7 @@ class FCN(nn.Module):
         image_padding = 0,          # Zeros around the image; published 100, one of them the first convolution's own.
         up            = "bilinear", # bilinear | transposed_conv (learned, cropped where pixel centres meet)
         score_scale   = None,       # stride -> factor of the features that are scored; None = 1 for all.
+        channels      = None,       # Channels of the five stages; None = width * (1, 2, 4, 8, 8), as VGG16's.
     ):
         super().__init__()
         if stride not in SKIP_STRIDES:
@@ -69,7 +71,7 @@ class FCN(nn.Module):
             raise ValueError(f"unknown up {up!r} (known: {', '.join(UPS)})")
         emb_dim = 4 * width if time or context_dim else None
         self.embedding = ConditionEmbedding(emb_dim, width, time, context_dim) if emb_dim else None
-        channels = [width * mult for mult in CHANNEL_MULT]
+        channels = list(channels or [width * mult for mult in CHANNEL_MULT])
         self.image_padding, self.score_scale = image_padding, score_scale or {}
         # As many pixels as leave FC_KERNEL at stride 32.
         self.smallest = max(1, 32 * (FC_KERNEL - 1) + 1 - 2 * image_padding) if fc_channels else 1
@@ -88,6 +90,8 @@ class FCN(nn.Module):
         self.ups = nn.ModuleDict()
         if up == "transposed_conv":                                               # to the next finer stride, at last 1
             self.ups.update({str(s): Enlarge(out_channels, s // finer) for finer, s in zip((1, *strides), strides)})
+        self.sizes = {**scaled_channels(channels=channels, fc_channels=fc_channels),
+                      **embedding_width(width, emb_dim)}
 
     def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         check_size(x, self.smallest)

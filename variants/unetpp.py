@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from variants.parts.blocks import activation
 from variants.parts.embedding import ConditionEmbedding
 from variants.parts.resampling import KEEPS_CHANNELS, downsample, fit, upsample
+from variants.parts.sizes import embedding_width, scaled_channels
 from variants.parts.skeleton import Conditioned, check_size
 from variants.parts.unet import BLOCKS, CHANNEL_MULT, channel_mult_for, choose
 
@@ -73,6 +74,7 @@ class NestedUNet(nn.Module):
         supervised = range(1, self.levels) if deep_supervision and self.levels > 1 else [self.levels - 1]
         self.heads = nn.ModuleDict({f"0_{j}": nn.Conv2d(channels[0], out_channels, 1) for j in supervised})
         self.head_act = activation(head_act)
+        self.sizes = {**scaled_channels(channels=channels), **embedding_width(width, emb_dim)}
 
     def order(self) -> list[tuple[int, int]]:
         """Nodes (level, place), each after those that it takes: diagonal by diagonal of the triangle."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from variants.dit import patch_size_for
 from variants.parts.embedding import ClassTable, sinusoidal
+from variants.parts.sizes import token_sizes
 from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import AddSkip, NoSkip
 from variants.parts.tokens import TokenBlock, fit_patches, grid_of, unpatch
@@ -61,6 +62,7 @@ class UViT(nn.Module):
     ):
         super().__init__()
         self.patch_size, self.hidden_size, self.pad = patch_size, hidden_size, pad
+        self.sizes = token_sizes(hidden_size, mlp_ratio, num_heads)
         self.grid = grid_of(image_size, patch_size, pad)
         self.time, self.context_tokens = time, context_tokens
         self.patches = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)

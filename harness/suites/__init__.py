@@ -1,17 +1,16 @@
 """Suites, one file each: what is trained, how it is judged. The file's name is the suite's name.
 
-A file defines
+A file defines (the names in capitals are literals, read without importing it)
 
-``TASK``
-    the task that its data sets must offer, "segmentation" or "generation";
-``Settings``
-    its own settings, a :class:`harness.spec.Frozen` model;
-``network_arguments(data, settings) -> dict``
-    what the contract in ``variants`` needs to know: channels, size, time, context;
-``example_inputs(data, settings, batch_size, device) -> tuple``
-    tensors of the shapes that the network is trained on, for counting;
-``run(job: Job) -> Outcome``
-    train, judge, draw.
+``TASK``: the task that its data sets must offer, "segmentation" or "generation";
+``METRICS``: names that a run can leave, the headline first, without those of single classes;
+``CURVES``: names of its curves, each with the direction that is better, "higher" or "lower";
+``Settings``: its own settings, a :class:`harness.spec.Frozen` model;
+``ACCEPTS``: optional, options of the command line that ``complete_settings`` takes by name;
+``complete_settings(settings: dict, data, cache, **accepted) -> dict``: optional, settings that need a look at the data;
+``network_arguments(data, settings) -> dict``: what the contract in ``variants`` must know: channels, size, ...;
+``example_inputs(data, settings, batch_size, device) -> tuple``: tensors of the shapes trained on, for counting;
+``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, judge and draw.
 """
 
 from __future__ import annotations

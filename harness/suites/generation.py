@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from harness import measure
 from harness.dataset import Dataset, Split
-from harness.diffusion import NoisePrediction, label_tokens
+from harness.diffusion import SAMPLERS, NoisePrediction, check_sampler, label_tokens
 from harness.metrics.classifier import classifier_extractor, label_agreement
-from harness.metrics.fidelity import Extractor, fidelity, inception_extractor
+from harness.metrics.fidelity import Extractor, fidelity, inception_available, inception_extractor
 from harness.record import Metric, Picture
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
 from harness.train import Diverged, train
 
 TASK = "generation"
+METRICS = ("fid", "kid", "precision", "recall", "label_agreement")
+CURVES = {"loss": "lower", "validation loss": "lower"}
+ACCEPTS = ("inception_weights",)
 SHEET_ROWS = 4          # rows of the sheet of samples; one column per class
 
 
@@ -32,13 +37,44 @@ class Settings(Frozen):
     timesteps:           int = Field(1000, gt=0)   # of the noise schedule
     schedule: Literal["cosine", "linear"] = "cosine"
     condition_dropout: float = Field(0.1, ge=0, le=1)  # share of training images whose label is hidden
-    num_inference_steps: int = Field(25, gt=0)     # DDIM steps per image
+    sampler: Literal["ddim", "ddpm", "dpm_solver++"] = "ddim"
+    num_inference_steps: int = Field(25, gt=0)     # of the sampler, per image
     guidance_scale:    float = Field(1.5, ge=0)    # classifier-free; 1 = none. Without labels it is not used
-    eta:               float = Field(0.0, ge=0, le=1)  # 0 = deterministic DDIM, 1 = DDPM-like noise
+    eta:               float = Field(0.0, ge=0, le=1)  # of DDIM: 0 = deterministic, 1 = DDPM-like noise
+    solver_order:        int = Field(2, ge=1, le=3)    # of DPM-Solver++
+    variance: Literal["fixed_small", "fixed_large"] = "fixed_small"  # of DDPM's noise; large is DDIM's sigma-hat
     samples:             int = Field(1000, gt=1)   # generated images; at most as many as the test split has
     sample_batch:        int = Field(180, gt=0)    # images per sampling call
     extractor: Literal["classifier", "inception"] = "classifier"  # whose features FID compares
     inception_hash:      str = ""                  # of the weights file, where the extractor is Inception
+
+    @model_validator(mode="after")
+    def _fits(self) -> Settings:
+        check_sampler(self.sampler, eta=self.eta, solver_order=self.solver_order, variance_type=self.variance)
+        if self.num_inference_steps > self.timesteps:
+            raise ValueError(f"num_inference_steps {self.num_inference_steps} is more than the {self.timesteps} "
+                             "timesteps of the schedule")
+        return self
+
+
+def complete_settings(settings: dict, data: Dataset, cache: Path, *, inception_weights: Path | None = None) -> dict:
+    """``settings`` with whose features FID compares: Inception's where asked for, or, where the weights are here, for
+    colour images; else a classifier's.
+
+    ``inception_weights`` is copied into ``cache``, so that runs elsewhere and later find it. Raises InputError
+    where Inception is asked for and its weights are not to be had.
+    """
+    kept = cache / "inception.pth"
+    if inception_weights is not None:
+        inception_extractor(inception_weights)                 # refuses what are not Inception's weights
+        cache.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(inception_weights, kept)
+    weights = kept if kept.exists() else None
+    asked = settings.get("extractor") == "inception" or inception_weights is not None
+    undecided = "extractor" not in settings and data.channels == 3
+    if asked or (undecided and inception_available(weights)):
+        return {**settings, "extractor": "inception", "inception_hash": inception_extractor(weights).weights_hash}
+    return {**settings, "extractor": "classifier"}
 
 
 def num_classes(data: Dataset) -> int:
@@ -100,7 +136,10 @@ def asked_labels(split: Split, count: int) -> np.ndarray:
 
 
 def run(job: Job) -> Outcome:
-    """Train a noise predictor on the train split, sample from it, compare samples with real images."""
+    """Train a noise predictor on the train split, sample from it, compare samples with real images.
+
+    A trial, whose spec is not ``judged``, ends before sampling.
+    """
     spec, settings, data, device = job.spec, job.settings, job.data, job.accelerator.device
     classes = num_classes(data)
     diffusion = NoisePrediction(settings.timesteps, settings.schedule)
@@ -120,6 +159,8 @@ def run(job: Job) -> Outcome:
     outcome.cost["step_ms"] = measure.step_time(trained.step_s, protocol)
     outcome.cost["train_images_per_s"] = measure.throughput("Training", spec.train.batch_size, trained.step_s, protocol)
     outcome.cost["peak_memory_bytes"] = job.memory.stop(protocol)
+    if not spec.judged:
+        return outcome
 
     count = min(settings.samples, len(data.test))
     labels = asked_labels(data.train, count) if classes else None
@@ -148,7 +189,9 @@ def sample(job: Job, model, diffusion: NoisePrediction, count: int,
         measure.synchronize(device)
         started = time.perf_counter()
         made = diffusion.sample(model, x, tokens, num_inference_steps=settings.num_inference_steps,
-                                guidance_scale=settings.guidance_scale, eta=settings.eta, generator=generator)
+                                guidance_scale=settings.guidance_scale, eta=settings.eta, generator=generator,
+                                sampler=settings.sampler, solver_order=settings.solver_order,
+                                variance_type=settings.variance)
         measure.synchronize(device)
         timed.append((len(x), time.perf_counter() - started))
         images.append(made.float().cpu())
@@ -156,10 +199,16 @@ def sample(job: Job, model, diffusion: NoisePrediction, count: int,
     if not images.isfinite().all():
         raise Diverged("sampling gave images with NaN or infinite pixels")
     full = [seconds for n, seconds in timed[1:] if n == timed[0][0]] or [timed[0][1]]
-    protocol = {"batch_size": timed[0][0], "image": list(data.image_size), "sampler": "DDIM",
-                "num_inference_steps": settings.num_inference_steps, "guidance_scale": settings.guidance_scale,
-                "precision": job.spec.train.precision}
+    protocol = {"batch_size": timed[0][0], "image": list(data.image_size), **sampler_protocol(settings),
+                "guidance_scale": settings.guidance_scale, "precision": job.spec.train.precision}
     return quantize(images), measure.throughput("Sampling", timed[0][0], full, protocol)
+
+
+def sampler_protocol(settings: Settings) -> dict:
+    """What decides how fast, and with DDIM's ``eta`` how well, one samples: the name, the steps, its own settings."""
+    own = {"ddpm": {"variance": settings.variance}, "dpm_solver++": {"solver_order": settings.solver_order}}
+    return {"sampler": SAMPLERS[settings.sampler], "num_inference_steps": settings.num_inference_steps,
+            **own.get(settings.sampler, {})}
 
 
 def judge(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
@@ -167,8 +216,9 @@ def judge(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, M
     settings, data, device = job.settings, job.data, str(job.accelerator.device)
     extractor = choose_extractor(job)
     found = fidelity(generated, to_tensor(data.train), to_tensor(data.test), extractor, device=device)
-    sampler = {"sampler": "DDIM", "num_inference_steps": settings.num_inference_steps, "eta": settings.eta,
-               "schedule": settings.schedule, "guidance_scale": settings.guidance_scale}
+    sampler = {**sampler_protocol(settings), "schedule": settings.schedule, "guidance_scale": settings.guidance_scale}
+    if settings.sampler == "ddim":
+        sampler["eta"] = settings.eta
     if labels is not None and settings.extractor == "classifier":
         found["label_agreement"] = label_agreement(generated, labels, extractor, device=device)
     return {name: metric.model_copy(update={"protocol": {**metric.protocol, **sampler}})

@@ -21,6 +21,8 @@ from harness.suites import Job, Outcome
 from harness.train import train
 
 TASK = "segmentation"
+METRICS = ("dice_macro", "dice_micro", "iou_macro", "iou_micro", "boundary_iou_macro", "hd95_macro")
+CURVES = {"loss": "lower", "validation loss": "lower", "validation Dice": "higher"}
 
 # Background black, then Tol's muted scheme, which stays apart for colour-blind readers.
 PALETTE = ("#000000", "#88ccee", "#cc6677", "#ddcc77", "#117733", "#aa4499",
@@ -114,7 +116,10 @@ def predict(model, split: Split, standardize: Standardize, shape: tuple[int, int
 
 
 def run(job: Job) -> Outcome:
-    """Train on the train split, watch the validation split, then judge once on the test split."""
+    """Train on the train split, watch the validation split, then judge once on the test split.
+
+    A trial, whose spec is not ``judged``, ends before that.
+    """
     spec, settings, data, device = job.spec, job.settings, job.data, job.accelerator.device
     shape, classes = crop_shape(data, settings), len(data.class_names)
     standardize = Standardize(data.train)
@@ -140,6 +145,8 @@ def run(job: Job) -> Outcome:
     outcome.cost["step_ms"] = measure.step_time(trained.step_s, protocol)
     outcome.cost["train_images_per_s"] = measure.throughput("Training", spec.train.batch_size, trained.step_s, protocol)
     outcome.cost["peak_memory_bytes"] = job.memory.stop(protocol)
+    if not spec.judged:
+        return outcome
     with torch.inference_mode(), job.accelerator.autocast():
         outcome.cost["inference_images_per_s"] = inference_speed(job, shape)
         job.progress(stage="judging")

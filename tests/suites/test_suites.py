@@ -116,6 +116,74 @@ def test_test_split_is_touched_once_and_after_training(suite, tiny_data, tiny_sp
         assert sum(split is data.test for split in judged) == 1
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_trial_is_trained_and_validated_and_never_sees_the_test_split(suite, tiny_data, tiny_spec, tmp_path):
+    data, whole = tiny_data(suite), tiny_data(suite)
+
+    class Forbidden:
+        def __getattr__(self, name):
+            raise AssertionError(f"a trial asked for test.{name}")
+
+    fields = {"fingerprint": whole.fingerprint, "describe": whole.describe}
+    record, folder = run(tiny_spec(suite), whole, tmp_path)
+    hidden = Blind(data, Forbidden(), **fields)
+    trial, trial_folder = run(tiny_spec(suite, judged=False), hidden, tmp_path)
+    assert trial.status == "ok", (trial_folder / "traceback.txt").read_text()
+    assert trial.run_id != record.run_id
+    assert trial.metrics == {} and trial.pictures == {} and not (trial_folder / "cases.csv").exists()
+    curves = [[(r["step"], r["name"], r["value"]) for r in rows(f / "curves.csv")] for f in (folder, trial_folder)]
+    assert curves[0] == curves[1] and {name for _, name, _ in curves[1]} >= {"validation loss"}
+    assert {"parameters", "macs", "step_ms", "train_images_per_s", "peak_memory_bytes"} <= set(trial.cost)
+    assert not [name for name in trial.cost if name.startswith(("sampling", "inference"))]
+    assert read_record(trial_folder).spec.judged is False
+
+
+class Blind:
+    """A data set without its test split; what the harness knows of the whole one is handed in."""
+
+    def __init__(self, data, test, **known):
+        self.data, self.test, self.known = data, test, known
+
+    def __getattr__(self, name):
+        return self.known[name] if name in self.known else getattr(self.data, name)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_say_what_their_runs_leave(suite, tiny_data, tiny_spec, tmp_path):
+    record, folder = run(tiny_spec(suite), tiny_data(suite), tmp_path)
+    declared = [suites.registry.constant(suite, name) for name in ("METRICS", "CURVES")]
+    assert [name for name in record.metrics if "/" not in name] == list(declared[0])
+    assert {row["name"] for row in rows(folder / "curves.csv")} == set(declared[1])
+
+
+@pytest.mark.parametrize("settings, own, absent", [
+    ({}, {"sampler": "DDIM", "eta": 0.0}, {"solver_order", "variance"}),
+    ({"sampler": "ddpm", "variance": "fixed_large"}, {"sampler": "DDPM", "variance": "fixed_large"},
+     {"eta", "solver_order"}),
+    ({"sampler": "dpm_solver++", "solver_order": 3}, {"sampler": "DPM-Solver++", "solver_order": 3},
+     {"eta", "variance"})])
+def test_protocols_name_the_sampler(settings, own, absent, tiny_data, tiny_spec, tmp_path):
+    settings = {"num_inference_steps": 3, "samples": 8, "sample_batch": 4, **settings}
+    record, folder = run(tiny_spec("generation", settings=settings), tiny_data("generation"), tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    for metric in record.metrics.values():
+        assert {**own, "num_inference_steps": 3, "schedule": "cosine", "guidance_scale": 1.5}.items() \
+            <= metric.protocol.items() and not absent & metric.protocol.keys()
+    speed = record.cost["sampling_images_per_s"].protocol
+    own.pop("eta", None)
+    assert own.items() <= speed.items() and not absent & speed.keys()
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"sampler": "ddpm", "eta": 1.0}, "eta 1.0 is for the sampler 'ddim'"), ({"sampler": "euler"}, "sampler"),
+    ({"timesteps": 10}, "num_inference_steps 25 is more than the 10 timesteps"), ({"solver_order": 3}, "solver_order"),
+    ({"sampler": "dpm_solver++", "solver_order": 4}, "solver_order")])
+def test_settings_that_do_not_fit_each_other(wrong, words):
+    from harness.suites.generation import Settings
+    with pytest.raises(ValueError, match=words):
+        Settings(**wrong)
+
+
 def test_segmentation_cases_cover_the_test_split_once(tiny_data, tiny_spec, tmp_path):
     record, folder = run(tiny_spec("segmentation"), tiny_data("segmentation"), tmp_path)
     dice = [row for row in rows(folder / "cases.csv") if row["metric"] == "dice" and row["class"] == "square"]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import variants
+from variants.parts.blocks import ResidualBlock
 from variants.parts.unet import channel_mult_for
 
 
@@ -66,6 +67,55 @@ def test_every_choice_of_every_axis_trains(axis, value):
     assert y.shape == (2, 1, 17, 22)
     y.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def told(emb_dim=6):
+    torch.manual_seed(0)
+    return torch.randn(2, 4, 8, 8), torch.randn(2, emb_dim)
+
+
+@pytest.mark.parametrize("out_channels, options", [
+    (4, {}), (8, {}), (8, {"resample": "down"}), (8, {"stride": 2}), (4, {"zero_last": True})])
+def test_ada_zero_starts_as_the_shortcut_and_learns(out_channels, options):
+    """adaLN-Zero: at the start a block is its shortcut; one step later it is not, in every part."""
+    x, emb = told()
+    block = ResidualBlock(4, out_channels, 6, time_conditioning="ada_zero", **options)
+    assert torch.equal(block(x, emb), block.shortcut(block.resample(x)))
+    optimizer = torch.optim.SGD(block.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (block(x, emb) - 1).square().mean().backward()
+        optimizer.step()
+    assert not torch.equal(block(x, emb), block.shortcut(block.resample(x)))
+    (block(x, emb) - 1).square().mean().backward()
+    assert all(p.grad.abs().sum() > 0 for p in block.told.parameters()) and block.conv1.weight.grad.abs().sum() > 0
+
+
+def test_ada_zero_by_its_formula():
+    """x + g(emb) F(norm(h) (1 + s(emb)) + b(emb)), with the three regressed by one linear layer each."""
+    x, emb = told()
+    block = ResidualBlock(4, 4, 6, time_conditioning="ada_zero")
+    for p in block.told.parameters():
+        torch.nn.init.normal_(p)
+    scale, shift = block.told.project(emb)[:, :, None, None].chunk(2, dim=1)
+    h = block.norm2(block.conv1(block.act(block.norm1(x)))) * (1 + scale) + shift
+    expected = x + block.told.to_gate(emb)[:, :, None, None] * block.conv2(block.act(h))
+    torch.testing.assert_close(block(x, emb), expected)
+
+
+@pytest.mark.parametrize("block", ["plain", "inverted", "shuffle"])
+def test_ada_zero_needs_a_residual_branch(block):
+    with pytest.raises(ValueError, match="residual branch.*block='residual'"):
+        variants.build("plain", in_channels=1, out_channels=1, image_size=16, width=8, time=True, block=block,
+                       time_conditioning="ada_zero")
+
+
+def test_u_net_with_ada_zero_trains():
+    network = variants.build("residual", in_channels=1, out_channels=1, image_size=16, width=8, time=True,
+                             time_conditioning="ada_zero")
+    y = network(torch.randn(2, 1, 16, 16), torch.tensor([1, 900]))
+    y.square().mean().backward()
+    assert y.shape == (2, 1, 16, 16) and all(p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("axis", ["block", "skip", "norm", "down", "up", "act", "time_conditioning", "attention"])

@@ -1,4 +1,4 @@
-"""The convolution blocks of a U: plain and residual, both told the time step in one of two ways."""
+"""The convolution blocks of a U: plain and residual, both told the time step in one of several ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from variants.parts.skeleton import Conditioned
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU, "relu6": nn.ReLU6,
                "sigmoid": nn.Sigmoid, "none": nn.Identity}
 ORDERS = ("norm_act", "act_norm")
-TIME_CONDITIONING = ("add", "scale_shift", "add_before_norm")
+TIME_CONDITIONING = ("add", "scale_shift", "add_before_norm", "ada_zero")
 
 
 RESAMPLE = {None: nn.Identity, "down": partial(nn.AvgPool2d, 2),
@@ -31,22 +31,39 @@ class Modulation(nn.Module):
 
     ``add``: h + b(emb), an added bias. ``add_before_norm``: the same in front of the norm, straight after the
     convolution (DDPM's published code). ``scale_shift``: h * (1 + s(emb)) + b(emb), also called FiLM
-    (Perez et al. 2017, arXiv:1709.07871) or AdaGN (ADM, Dhariwal & Nichol 2021, Eq. 6).
+    (Perez et al. 2017, arXiv:1709.07871) or AdaGN (ADM, Dhariwal & Nichol 2021, Eq. 6). ``ada_zero``:
+    scale_shift and a gate g(emb) on the block's residual branch, all of them zero at the start (adaLN-Zero of
+    DiT, Peebles & Xie 2022, arXiv:2212.09748, Sec. 3.2, with this block's norm in place of the layer norm).
+
+    Raises ValueError for an unknown kind, and for ``ada_zero`` unless the block says that it is ``gated``:
+    that it has a residual branch and multiplies it by :meth:`gate`.
     """
 
-    def __init__(self, emb_dim: int, channels: int, kind: str):
+    def __init__(self, emb_dim: int, channels: int, kind: str, gated: bool = False):
         super().__init__()
         if kind not in TIME_CONDITIONING:
             raise ValueError(f"unknown time_conditioning {kind!r} (known: {', '.join(TIME_CONDITIONING)})")
-        self.kind = kind
-        self.project = nn.Sequential(nn.SiLU(), nn.Linear(emb_dim, channels * (2 if kind == "scale_shift" else 1)))
+        if kind == "ada_zero" and not gated:
+            raise ValueError("time_conditioning='ada_zero' gates a residual branch, which this block does not have "
+                             "everywhere: take block='residual'")
+        self.kind, self.scales = kind, kind in ("scale_shift", "ada_zero")
+        self.project = nn.Sequential(nn.SiLU(), nn.Linear(emb_dim, channels * (2 if self.scales else 1)))
+        self.to_gate = nn.Sequential(nn.SiLU(), nn.Linear(emb_dim, channels)) if kind == "ada_zero" else None
+        if kind == "ada_zero":
+            for layer in (self.project[1], self.to_gate[1]):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         told = self.project(emb)[:, :, None, None]                                # (N, C or 2C, 1, 1)
-        if self.kind != "scale_shift":
+        if not self.scales:
             return h + told
         scale, shift = told.chunk(2, dim=1)
         return h * (1 + scale) + shift
+
+    def gate(self, h: Tensor, emb: Tensor) -> Tensor:
+        """``h`` (N, C, H, W), the end of a residual branch, times its gate; as it is where this kind has none."""
+        return h if self.to_gate is None else h * self.to_gate(emb)[:, :, None, None]
 
     def around(self, norm: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         """``h`` normalised and told, in this kind's order."""
@@ -129,6 +146,7 @@ class ResidualBlock(Conditioned):
         norm_eps          = 1e-5,
         resample          = None,    # down (average pooling) | up (nearest), in both branches; None = keeps the size.
         zero_last         = False,   # Start the second convolution at zero, so that the block starts as its shortcut?
+                                     # ada_zero's gate does that by itself; were both zero, neither would ever learn.
         stride            = 1,       # 2: the first convolution halves the size (ResUNet, Zhang et al. 2017, Table 1).
         preactivate       = True,    # False: what enters is convolved as it is (ResUNet's first block).
         project           = False,   # Convolve the shortcut even where channels and size stay?
@@ -142,7 +160,7 @@ class ResidualBlock(Conditioned):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.act = activation(activation_kind)
         self.drop = nn.Dropout(dropout)
-        self.told = Modulation(emb_dim, out_channels, time_conditioning) if emb_dim else None
+        self.told = Modulation(emb_dim, out_channels, time_conditioning, gated=True) if emb_dim else None
         self.first_act = self.act if preactivate else nn.Identity()
         self.shortcut = nn.Identity()
         if project or stride > 1 or in_channels != out_channels:
@@ -150,7 +168,7 @@ class ResidualBlock(Conditioned):
             if shortcut_norm != "none":
                 self.shortcut = nn.Sequential(self.shortcut, normalization(shortcut_norm, out_channels))
         self.resample = RESAMPLE[resample]()
-        if zero_last:
+        if zero_last and not (self.told and self.told.to_gate):
             nn.init.zeros_(self.conv2.weight)
             nn.init.zeros_(self.conv2.bias)
 
@@ -158,6 +176,7 @@ class ResidualBlock(Conditioned):
         h = self.conv1(self.resample(self.first_act(self.norm1(x))))                    # (N, out, H', W')
         h = self.norm2(h) if self.told is None else self.told.around(self.norm2, h, emb)
         h = self.conv2(self.drop(self.act(h)))
+        h = h if self.told is None else self.told.gate(h, emb)
         return h + self.shortcut(self.resample(x))                                # (N, out, H', W')
 
 

@@ -8,6 +8,7 @@ DDPM (Ho et al. 2020, arXiv:2006.11239, App. B), improved DDPM, ADM and LDM are 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from torch import nn
@@ -17,6 +18,7 @@ from variants.parts.blocks import ResidualBlock, activation
 from variants.parts.embedding import ConditionEmbedding
 from variants.parts.normalization import normalization
 from variants.parts.resampling import downsample, upsample
+from variants.parts.sizes import embedding_width, scaled_channels
 from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS, ConcatSkip
 from variants.parts.unet import choose
@@ -65,9 +67,10 @@ class DiffusionUNet(Skeleton):
         num_classes       = None,             # Classes that the context may name; None = no class table.
         pool              = None,             # Do not decode but classify, (N, out_channels), by mean | attention.
         pool_size         = None,             # Side of the last level's maps, for pool="attention".
+        channels          = None,             # Channels of each level, in place of width * channel_mult.
     ):
-        channels = [int(width * mult) for mult in channel_mult]
-        stem_channels = stem_channels or channels[0]
+        channels = list(channels or [int(width * mult) for mult in channel_mult])
+        own_stem, stem_channels = stem_channels, stem_channels or channels[0]
         bottom = len(channels) - 1
         if not set(attention_levels) <= set(range(bottom + 1)):
             raise ValueError(f"attention_levels {tuple(attention_levels)} must be among the levels 0..{bottom}")
@@ -137,3 +140,6 @@ class DiffusionUNet(Skeleton):
             last = [nn.AdaptiveAvgPool2d(1), out, nn.Flatten()] if pool else [out]
         head = nn.Sequential(normalization(norm, now, norm_eps), activation(act), *last)
         super().__init__(encoder, middle, decoder, head, embedding, smallest=2 ** bottom)
+        multiple = math.lcm(head_channels or math.lcm(num_heads, num_heads_up or 1), 32 if norm == "group32" else 1)
+        self.sizes = {**scaled_channels(multiple, channels=channels, stem_channels=own_stem),
+                      **embedding_width(width, emb_dim)}

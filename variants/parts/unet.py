@@ -19,6 +19,7 @@ from variants.parts.exits import Exits, class_confidence
 from variants.parts.light import LIGHT_BLOCKS
 from variants.parts.normalization import normalization
 from variants.parts.resampling import KEEPS_CHANNELS, downsample, upsample
+from variants.parts.sizes import embedding_width, scaled_channels
 from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS
 
@@ -101,7 +102,7 @@ class UNet(Skeleton):
         attention_levels  = (),               # Levels with attention, in encoder and decoder.
         num_heads         = 4,                # Heads of every attention.
         time              = False,            # Is the network told a time step?
-        time_conditioning = "add",            # add | scale_shift
+        time_conditioning = "add",            # add | scale_shift | add_before_norm | ada_zero (residual blocks)
         context_dim       = None,             # Channels of a context token; None = the network takes no context.
         context_by        = "add",            # add (pooled, to the time embedding) | attention (each token)
         channels          = None,             # Channels of each level, in place of width * channel_mult.
@@ -204,6 +205,9 @@ class UNet(Skeleton):
         lost = 2 * num_blocks * options.get("num_convs", 2) * (1 - options.get("padding", 1))
         super().__init__(encoder, middle, decoder, head, embedding, smallest_side(bottom + 1, lost), resize,
                          Exits(heads, exit_threshold, confidence) if heads else None)
+        multiple = num_heads if attention_levels else 1
+        self.sizes = {**scaled_channels(multiple, channels=channels, decoder_channels=decoder_channels,
+                                        up_channels=up_channels), **embedding_width(width, emb_dim)}
 
     def places(self) -> dict[str, list[str]]:
         """Where the parts of each level are in the state dict, level 0 first, for tables that rename their keys.
