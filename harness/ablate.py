@@ -52,15 +52,18 @@ def ablate(asked: Asked, console: Console) -> int:
         raise InputError(f"--tune takes a number of trials per arm, 0 or more, not {tune}")
     out = asked.out or Path("results") / "local" / f"ablate-{Path(asked.name).stem}-{Path(asked.request.profile).stem}"
 
-    from harness.execute import prepare
-    from harness.study_plan import plan_suite
     looks = _looks(most, len(designs) - 1) if most else None
-    _, cache = prepare(out)
-    plans = [plan_suite(study, file, designs, replace(asked.request, suite=name), cache, matchings) for name in names]
+    if not asked.dry_run:
+        from harness.execute import prepare
+        prepare(out)                               # a folder that cannot be written is found before the work
+    from harness.study_plan import plan_suite
+    plans = [plan_suite(study, file, designs, replace(asked.request, suite=name), out / "cache", matchings)
+             for name in names]
     if looks:
         seeds = tuple(range(looks.counts[0]))
-    manifest = Manifest(name=Path(asked.name).stem, study=study, profile=asked.request.profile, seeds=seeds, looks=looks,
-                        parts=tuple(part for plan in plans for part in plan.parts), command=_command(asked))
+    manifest = Manifest(name=Path(asked.name).stem, study=study, profile=asked.request.profile, seeds=seeds,
+                        looks=looks, parts=tuple(part for plan in plans for part in plan.parts),
+                        command=_command(asked))
     data = {plan.suite: plan.data for plan in plans}
     if asked.dry_run:
         return dry_run(manifest, data, out, tune, console)
@@ -87,8 +90,8 @@ def continued(manifest: Manifest, out: Path) -> Manifest:
         raise InputError(f"{out} holds the study {earlier.name!r}; give --out another folder")
     if manifest.looks:
         if earlier.looks != manifest.looks:
-            raise InputError(f"{out} was run with {_how(earlier)}, not with {_how(manifest)}: the looks of --seeds auto "
-                             "are fixed before the first; give --out another folder")
+            raise InputError(f"{out} was run with {_how(earlier)}, not with {_how(manifest)}: the looks of "
+                             "--seeds auto are fixed before the first; give --out another folder")
         return manifest
     if earlier.looks:
         raise InputError(f"{out} was run with {_how(earlier)}: go on with --seeds auto, or give --out another folder")
@@ -169,9 +172,12 @@ class Sweep:
         with Display(self.console, sum(len(plan) for _, plan in plans)) as display:
             for suite, plan in plans:
                 names = {key: f"{suite}: {name}" for key, (name, _) in plan.items()}
+
+                def listen(spec, names=names, **event):
+                    display(spec, name=names[arm_key(spec)], **event)
+
                 records = execute([spec for _, spec in plan.values()], self.data[suite], self.out,
-                                  fresh_process=self.fresh_process,
-                                  listener=lambda spec, names=names, **event: display(spec, name=names[arm_key(spec)], **event))
+                                  fresh_process=self.fresh_process, listener=listen)
                 self.bad += [record for record in records if record.status != "ok"]
 
     def write(self) -> None:
@@ -188,8 +194,11 @@ def dry_run(manifest: Manifest, data: dict[str, Any], out: Path, tune: int, cons
     from harness.estimate import estimate, show
     from harness.study_plan import runs_of
     table = Table("suite", "matched", "arm", "change", "size", box=None, header_style="bold")
+    names = {}
     for part in manifest.parts:
         for arm in part.arms:
+            names.setdefault(arm.key, arm.name if part.matching == "none" or arm.key in names
+                             else f"{arm.name} ({part.matching})")
             words = ", ".join(f"{key} = {value}" for key, value in arm.difference.items()) or "(the base)"
             size = "" if arm.match is None or arm.match.error is None else f"{arm.match.error:+.2%} of {part.matching}"
             table.add_row(part.suite, part.matching, arm.name, words, size)
@@ -200,7 +209,7 @@ def dry_run(manifest: Manifest, data: dict[str, Any], out: Path, tune: int, cons
     looks = f" (up to {manifest.looks.max_seeds})" if manifest.looks else ""
     console.print(f"{len(specs)} runs: {len(manifest.seeds)} seeds{looks}{more}; results would go to {out}",
                   highlight=False, markup=False)
-    show(estimate(specs, data, out / "runs"), console)
+    show(estimate(specs, data, out / "runs", trials=tune, names=names), console)
     return 0
 
 
@@ -246,9 +255,10 @@ def _looks(most: int, comparisons: int) -> Looks:
 
 
 def _command(asked: Asked) -> str:
-    """The command line again."""
+    """The command line again; of files and folders their names, since paths are this machine's."""
     request = asked.request
-    words = ["python", "bench.py", "ablate", asked.name]
+    name = Path(asked.name).name if asked.name.endswith((".yaml", ".yml")) else asked.name
+    words = ["python", "bench.py", "ablate", name]
     for flag, value in (("--suite", request.suite), ("--dataset", request.dataset), ("--data", request.data),
                         ("--profile", request.profile), ("--seeds", asked.seeds), ("--max-seeds", asked.max_seeds),
                         ("--match", asked.match), ("--tune", asked.tune)):

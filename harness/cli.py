@@ -151,6 +151,18 @@ def ablate(name: str | None, **asked) -> None:
 
 
 @main.command()
+@click.argument("names", metavar="[NAME|FILE.yaml]...", nargs=-1)
+@click.option("--results", "folders", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
+              help="A study's results; may be given more than once.  [default: all in results/ and results/local/]")
+@click.option("--verbose", is_flag=True, help="A paragraph for each claim, as with NAME.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+def claims(names: tuple[str, ...], folders: tuple[Path, ...], verbose: bool, as_json: bool) -> None:
+    """What the results here say about statements of the literature: supported, contradicted or inconclusive."""
+    from harness.claims_view import show
+    show(names, folders, as_json=as_json, verbose=verbose)
+
+
+@main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Write tables, plots and report.html again from the records in DIR/runs."""

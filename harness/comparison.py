@@ -10,25 +10,19 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
+from harness.errors import InputError
 from harness.record import Metric, Record
+from harness.run_files import Run, case_table, read_rows
 from harness.spec import Seeds, canonical_json, digest
 from harness.stats.intervals import Interval, bootstrap_interval, mean_interval
 
-
-@dataclass(frozen=True)
-class Run:
-    """A record and the folder it was read from (where its curves, cases and pictures lie)."""
-
-    record: Record
-    folder: Path
+CASES_READ = 200                                   # test cases of more runs would take a report a minute
 
 
 @dataclass(frozen=True)
@@ -63,14 +57,24 @@ class Arm:
     runs: list[Run] = field(compare=False)         # the latest run of each seed, in order of seed
     superseded: list[Run] = field(compare=False)   # older runs of the same seeds (code or data changed)
 
-    @property
+    @cached_property
     def finished(self) -> list[Run]:
         return [run for run in self.runs if run.record.status == "ok"]
 
+    @cached_property
+    def _measured(self) -> dict[Column, list[Metric]]:
+        return {}
+
+    def metrics(self, column: Column) -> list[Metric]:
+        """This column's number of each finished run that measured it, in order of seed."""
+        if column not in self._measured:           # tables and plots ask for the same again and again
+            found = map(column.of, self.finished)
+            self._measured[column] = [metric for metric in found if metric is not None]
+        return self._measured[column]
+
     def values(self, column: Column) -> list[float]:
         """This column's value of each finished run that measured it."""
-        found = (column.of(run) for run in self.finished)
-        return [metric.value for metric in found if metric is not None]
+        return [metric.value for metric in self.metrics(column)]
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Group:
     columns: list[Column]
     intervals: dict[tuple[str, Column], Interval]
     problems: list[str]                            # files of its runs that could not be read
+    notes: list[str] = field(default_factory=list)  # what is not shown of it, and why
 
     @property
     def runs(self) -> list[Run]:
@@ -118,7 +123,13 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         for i, found in enumerate(family.values()):
             members.append(found + homeless if i == 0 else found)
     titles = _titles([found[0].record for found in members])
-    return [_group(found, title) for found, title in zip(members, titles, strict=True)]
+    groups = [_group(found, title) for found, title in zip(members, titles, strict=True)]
+    alone = {group.id: [arm for arm in group.arms if len(arm.finished) == 1
+                        and (arm.finished[0].folder / "cases.csv").exists()] for group in groups}
+    share = len(runs) if sum(map(len, alone.values())) <= CASES_READ else CASES_READ // len(groups)
+    for group in groups:
+        _over_cases(group, alone[group.id][:share], len(alone[group.id]))
+    return groups
 
 
 def _group(runs: list[Run], title: str) -> Group:
@@ -132,63 +143,48 @@ def _group(runs: list[Run], title: str) -> Group:
         for run in sorted(found, key=lambda run: run.record.started):
             latest[run.record.spec.seeds] = run
         kept = sorted(latest.values(), key=lambda run: tuple(run.record.spec.seeds.model_dump().values()))
-        arms.append(Arm(label, kept, [run for run in found if not any(run is other for other in kept)]))
+        counted = {id(run) for run in kept}
+        arms.append(Arm(label, kept, [run for run in found if id(run) not in counted]))
     columns = _columns([run for arm in arms for run in arm.finished])
-    intervals, problems = {}, []
-    for arm in arms:
-        cases = read_rows(arm.finished[0], "cases.csv", problems) if len(arm.finished) == 1 else None
-        for column in columns:
-            intervals[arm.label, column] = _interval(arm, column, cases)
     first = runs[0].record
     group = Group(digest([first.spec.group_id(), first.data.get("fingerprint", "")])[:8], title, arms, columns,
-                  intervals, problems)
-    if group.headline is not None:
-        sign = -1 if group.headline.metric.direction == "higher" else 1
-        means = {arm.label: intervals[arm.label, group.headline].mean for arm in arms}
-        arms.sort(key=lambda arm: (math.isnan(means[arm.label]), sign * means[arm.label], arm.label))
+                  {(arm.label, column): mean_interval(arm.values(column)) for arm in arms for column in columns}, [])
+    _rank(group)
     return group
 
 
-def _interval(arm: Arm, column: Column, cases: pd.DataFrame | None) -> Interval:
-    """Over seeds; where there is one seed and its test cases reproduce the value, over those."""
-    values = arm.values(column)
-    if cases is not None and column.kind == "metrics" and not column.per_class and len(values) == 1:
-        table = case_table(cases, column.key, column.metric.protocol.get("classes"))
-        if table is not None:
-            interval = bootstrap_interval(table)
-            # a value pooled in another way than the mean of its cases has no interval from them
-            if math.isclose(interval.mean, values[0], rel_tol=1e-5):
-                return interval
-    return mean_interval(values)
+def with_figures(groups: Sequence[Group], most: int = 12) -> set[str]:
+    """Ids of the comparisons that get figures: of more than ``most``, the largest. The others say so in a note."""
+    drawn = {group.id for group in sorted(groups, key=lambda group: -len(group.runs))[:most]}
+    for group in groups:
+        if group.id not in drawn:
+            group.notes.append(f"No figures: of {len(groups)} comparisons the {most} with most runs have them.")
+    return drawn
 
 
-def case_table(cases: pd.DataFrame, key: str, classes: Sequence[str] | None = None) -> np.ndarray | None:
-    """(cases, classes) of the metric ``key``, or for ``x_macro`` of ``x`` by class; None where there is none.
-
-    ``classes`` are those that the metric averages over; None = all.
-    """
-    cases = cases.assign(**{"class": cases["class"].astype(str)})
-    if classes is not None:
-        cases = cases[cases["class"].isin([str(name) for name in classes])]
-    for name in (key, key.removesuffix("_macro")):
-        found = cases[cases["metric"] == name]
-        if len(found):
-            return found.pivot_table(index="case", columns="class", values="value", dropna=False).to_numpy(float)
-    return None
+def _rank(group: Group) -> None:
+    if group.headline is not None:
+        sign = -1 if group.headline.metric.direction == "higher" else 1
+        means = {arm.label: group.intervals[arm.label, group.headline].mean for arm in group.arms}
+        group.arms.sort(key=lambda arm: (math.isnan(means[arm.label]), sign * means[arm.label], arm.label))
 
 
-def read_rows(run: Run, name: str, problems: list[str]) -> pd.DataFrame | None:
-    """A run's ``curves.csv`` or ``cases.csv``; None where there is none, or where it is bad (then named)."""
-    expected = {"curves.csv": ["step", "name", "value"], "cases.csv": ["case", "metric", "class", "value"]}
-    path = run.folder / name
-    if not path.exists():
-        return None
-    try:
-        rows = pd.read_csv(path, usecols=expected[name])
-        return rows.assign(value=pd.to_numeric(rows["value"]))
-    except (OSError, ValueError) as error:         # pandas' parser errors are ValueErrors
-        problems.append(f"unreadable {path.parent.name}/{name}: {str(error).splitlines()[0]}")
-        return None
+def _over_cases(group: Group, arms: Sequence[Arm], of: int) -> None:
+    """Give these arms, the best ``of`` those with one seed, intervals over test cases where these reproduce a value."""
+    for arm in arms:
+        cases = read_rows(arm.finished[0], "cases.csv", group.problems)
+        for column in group.select("metrics") if cases is not None else ():
+            table = case_table(cases, column.key, column.metric.protocol.get("classes"))
+            if table is not None and arm.values(column):
+                interval = bootstrap_interval(table)
+                # a value pooled in another way than the mean of its cases has no interval from them
+                if math.isclose(interval.mean, arm.values(column)[0], rel_tol=1e-5):
+                    group.intervals[arm.label, column] = interval
+    if len(arms) < of:
+        which = f"the best {len(arms)}" if arms else "none"
+        group.notes.append(f"Of {of} arms with one seed, {which} got intervals over test cases: a report reads the "
+                           f"cases of at most {CASES_READ} runs.")
+    _rank(group)
 
 
 def _arm_key(run: Run) -> tuple[str, str]:
@@ -234,6 +230,39 @@ def differences(protocols: Sequence[dict[str, Any]]) -> list[str]:
     return [", ".join(f"{key} = {entries.get(key, 'none')}" for key in keys) for entries in flat]
 
 
+def require_one_protocol(metrics: Mapping[str, Metric], allowed: Collection[str] = ()) -> None:
+    """Refuse to set numbers beside each other that were measured in different ways.
+
+    ``metrics`` holds one value per arm or set of runs, by its name. ``allowed`` names entries of the protocol
+    that may differ, such as those a study varies on purpose; a name covers what is nested under it.
+
+    Raises
+    ------
+    InputError
+        Saying the metric, what differs, and which arms have which.
+    """
+    def fixed(metric: Metric) -> dict[str, Any]:
+        entries = {"label": metric.label, "unit": metric.unit, **dict(_flatten(metric.protocol))}
+        return {key: value for key, value in entries.items()
+                if not any(key == name or key.startswith(f"{name}.") for name in allowed)}
+
+    ways: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for name, metric in metrics.items():
+        entries = fixed(metric)
+        ways.setdefault(canonical_json(entries), (entries, []))[1].append(name)
+    if len(ways) > 1:
+        notes = differences([entries for entries, _ in ways.values()])
+        told = "; ".join(f"{note} ({_few(names)})"
+                         for note, (_, names) in zip(notes, ways.values(), strict=True))
+        label = next(iter(metrics.values())).label
+        raise InputError(f"{label} was measured in {len(ways)} ways, which cannot stand in one table: {told}")
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def _flatten(value: Any, prefix: str = ""):
     if isinstance(value, dict) and (value or not prefix):
         for key, inner in value.items():
@@ -244,14 +273,15 @@ def _flatten(value: Any, prefix: str = ""):
 
 def _titles(firsts: list[Record]) -> list[str]:
     """ "Generation on digits", with what differs where two groups would read the same."""
-    plain = [f"{record.spec.suite.capitalize()} on {data_name(record)}" for record in firsts]
-    titles = []
-    for record, title in zip(firsts, plain, strict=True):
-        same = [other for other, its in zip(firsts, plain, strict=True) if its == title]
-        identities = [{**other.spec.model_copy(update={"variant": "", "options": {}, "seeds": Seeds()}).identity(),
-                       "data content": other.data.get("fingerprint")} for other in same]
-        note = differences(identities)[next(i for i, other in enumerate(same) if other is record)]
-        titles.append(f"{title} ({note})" if note else title)
+    same: dict[str, list[int]] = defaultdict(list)
+    for i, record in enumerate(firsts):
+        same[f"{record.spec.suite.capitalize()} on {data_name(record)}"].append(i)
+    titles = [""] * len(firsts)
+    for title, places in same.items():
+        identities = [{**firsts[i].spec.model_copy(update={"variant": "", "options": {}, "seeds": Seeds()}).identity(),
+                       "data content": firsts[i].data.get("fingerprint")} for i in places]
+        for i, note in zip(places, differences(identities), strict=True):
+            titles[i] = f"{title} ({note})" if note else title
     return titles
 
 

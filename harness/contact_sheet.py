@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import matplotlib
@@ -71,12 +72,13 @@ def write_sheet(folder: Path, group: Group) -> Sheet | None:
 def _samples(group: Group):
     """A function (ink, paper) -> sheet of samples, and its caption."""
     arms = _with_picture(group, "samples.png")
-    shown = [tiles for arm, run in arms if (tiles := _cut(group, run, "samples.png", arm.label))]
+    readable = (tiles for arm, run in arms if (tiles := _cut(group, run, "samples.png", arm.label)))
+    shown = list(islice(readable, MOST["samples"]))  # the pictures of other arms are not opened
     if not shown:
         return None
     reals = (_cut(group, run, "real.png", "real images") for _, run in arms if "real.png" in run.record.pictures)
     real = next((tiles for tiles in reals if tiles), None)
-    blocks = ([real] if real else []) + shown[:MOST["samples"]]
+    blocks = ([real] if real else []) + shown
     columns = min(12, max(len(tiles.rows[0]) for tiles in blocks))
     record = arms[0][1].record
     classes = record.data.get("classes") or []
@@ -105,7 +107,7 @@ def _samples(group: Group):
     seeds = {run.record.spec.seeds.sampling for _, run in arms}
     noise = ", from the same starting noise" if len(seeds) == 1 else ""
     caption = (f"Samples of each arm's first finished seed{noise}{'; a column is a class' if heads else ''}. "
-               f"Best arm first.{_left_out(shown, 'samples')}")
+               f"Best arm first.{_left_out(len(arms), 'samples')}")
     return draw, caption
 
 
@@ -113,7 +115,10 @@ def _cases(group: Group):
     """A function (ink, paper) -> sheet of test cases, and its caption."""
     images = truth = None
     shown: list[Tiles] = []
-    for arm, run in _with_picture(group, "prediction.png"):
+    arms = _with_picture(group, "prediction.png")
+    for arm, run in arms:
+        if len(shown) == MOST["cases"]:
+            break                                  # the pictures of other arms are not opened
         found = [_cut(group, run, name, arm.label) for name in ("images.png", "truth.png", "prediction.png")]
         if None in found:
             continue
@@ -125,7 +130,7 @@ def _cases(group: Group):
         shown.append(found[2])
     if not shown:
         return None
-    columns = [Tiles("image", "", images.rows), Tiles("truth", "", truth.rows), *shown[:MOST["cases"]]]
+    columns = [Tiles("image", "", images.rows), Tiles("truth", "", truth.rows), *shown]
     cases = min(ROWS["cases"], *(len(column.rows[0]) for column in columns))
     legend = _legend(group, truth, columns[1:], cases)
 
@@ -149,7 +154,7 @@ def _cases(group: Group):
         return sheet
 
     caption = ("Test cases: image, truth, and the prediction of each arm's first finished seed, best arm first."
-               f"{_left_out(shown, 'cases')}")
+               f"{_left_out(len(arms), 'cases')}")
     return draw, caption
 
 
@@ -202,8 +207,8 @@ def _enlarge(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
 
 
-def _left_out(shown: Sequence[Tiles], kind: str) -> str:
-    return f" The best {MOST[kind]} of {len(shown)} arms." if len(shown) > MOST[kind] else ""
+def _left_out(arms: int, kind: str) -> str:
+    return f" The best {MOST[kind]} of {arms} arms." if arms > MOST[kind] else ""
 
 
 @cache

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
@@ -15,6 +14,7 @@ FONT = 8                                           # points
 SIDES = (((1, 0), "left", "center"), ((-1, 0), "right", "center"), ((0, 1), "center", "bottom"),
          ((0, -1), "center", "top"), ((.8, .8), "left", "bottom"), ((.8, -.8), "left", "top"),
          ((-.8, .8), "right", "bottom"), ((-.8, -.8), "right", "top"))
+ALONG = {"left": 0, "right": 1, "center": .5, "bottom": 0, "top": 1}  # where a text is held, of its width or height
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]],
@@ -36,26 +36,34 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]],
     for x, low, high in bars:
         (px, bottom), (_, top) = axes.transData.transform([(x, max(low, floor)), (x, high)])
         taken.append(Bbox.from_extents(px - 3 * unit, bottom, px + 3 * unit, top))
-    for x, y, text in points:
+    for (x, y, text), (px, py) in zip(points, pixels, strict=True):
+        width, height = _size(axes, text, renderer)
         best = None
         for gap in (8, 16, 28):
             for (dx, dy), ha, va in SIDES:
-                label = axes.annotate(text, (x, y), (dx * gap, dy * gap), textcoords="offset points", ha=ha, va=va,
-                                      fontsize=FONT, arrowprops={"arrowstyle": "-", "lw": 0.5, "alpha": 0.6}
-                                      if gap > 8 else None)
-                label.update_positions(renderer)
-                box = Text.get_window_extent(label, renderer)  # an annotation's own would include its line
-                outside = box.width * box.height - _shared(box, frame)
+                left = px + dx * gap * unit - ALONG[ha] * width
+                bottom = py + dy * gap * unit - ALONG[va] * height
+                box = Bbox.from_bounds(left, bottom, width, height)
+                outside = width * height - _shared(box, frame)
                 cost = sum(_shared(box, other) for other in taken) + outside + 0.02 * gap
                 if best is None or cost < best[0]:
-                    if best is not None:
-                        best[1].remove()
-                    best = (cost, label, box)
-                else:
-                    label.remove()
+                    best = cost, box, {"xytext": (dx * gap, dy * gap), "ha": ha, "va": va}, gap
             if best[0] < 1:
                 break
-        taken.append(best[2])
+        _, box, place, gap = best
+        # from the text's near edge; matplotlib's own way of cutting a line at its text takes milliseconds each
+        line = {"arrowstyle": "-", "lw": 0.5, "alpha": 0.6, "patchA": None, "shrinkA": 1,
+                "relpos": (ALONG[place["ha"]], ALONG[place["va"]])} if gap > 8 else None
+        axes.annotate(text, (x, y), textcoords="offset points", fontsize=FONT, arrowprops=line, **place)
+        taken.append(box)
+
+
+def _size(axes: Axes, text: str, renderer) -> tuple[float, float]:
+    """Width and height of a label, in pixels."""
+    label = axes.text(0, 0, text, fontsize=FONT)
+    box = label.get_window_extent(renderer)
+    label.remove()
+    return box.width, box.height
 
 
 def _shared(a: Bbox, b: Bbox) -> float:
@@ -79,6 +87,7 @@ def spread(axes: Axes, ends: Sequence[tuple[float, float, str, str]], ink: str) 
     steps = gap * np.arange(len(ends))
     placed = np.clip(isotonic_regression(heights - steps).x, 0, max(0, 1 - steps[-1])) + steps
     for (x, y, text, colour), height in zip(ends, placed, strict=True):
-        line = {"arrowstyle": "-", "lw": 0.8, "color": colour, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+        line = {"arrowstyle": "-", "lw": 0.8, "color": colour, "patchA": None, "shrinkA": 3, "shrinkB": 0,
+                "relpos": (0, 0.5)}
         axes.annotate(text, (x, y), (1.06, height), textcoords="axes fraction", va="center", fontsize=FONT,
                       color=ink, arrowprops=line)

@@ -23,8 +23,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from harness.comparison import Arm, Column, Group, read_rows
+from harness.comparison import Arm, Column, Group
 from harness.label_placement import place_labels, spread
+from harness.run_files import read_columns
 from harness.stats.intervals import NONE
 from harness.table_view import SCALED, scale
 
@@ -67,19 +68,20 @@ def write_plots(folder: Path, group: Group, styles: dict[str, Style]) -> list[Pl
     """
     folder.mkdir(parents=True, exist_ok=True)
     plots = []
-    with matplotlib.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_settings()}):
+    with matplotlib.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **figure_settings()}):
         for kind, draw in (("quality_cost", quality_cost), ("bars", bars), ("curves", curves)):
             drawn = draw(group, styles)
             if drawn is None:
                 continue
-            figure, caption = drawn
-            path = folder / f"{group.slug}-{kind}.png"
+            (figure, caption), path = drawn, folder / f"{group.slug}-{kind}.png"
             figure.savefig(path, dpi=150, facecolor="white")
+            figure.set_layout_engine("none")       # the SVG keeps the PNG's layout, which took longest to find
             plots.append(Plot(kind, caption, path, inline_svg(figure, f"{group.slug}-{kind}", caption)))
     return plots
 
 
-def _settings() -> dict:
+def figure_settings() -> dict:
+    """matplotlib's parameters of every figure here."""
     ink = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     # names of variants are data: a "$" in one must not start a formula
     return {**ink, "text.parse_math": False, "svg.hashsalt": "bench", "axes.linewidth": 0.8, "font.size": 9,
@@ -174,14 +176,17 @@ def _bar_panel(axes: Axes, group: Group, arms: list[Arm], column: Column, styles
 
 def curves(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] | None:
     """One panel per curve name: mean over seeds, band from the lowest to the highest seed."""
-    frames = []
+    found: dict[str, list] = {"step": [], "name": [], "value": [], "arm": [], "seed": []}
     arms = [arm for arm in group.arms if arm.finished]
     for arm in arms[:SHOWN]:
         for run in arm.finished:
-            rows = read_rows(run, "curves.csv", group.problems)
-            if rows is not None:
-                frames.append(rows.assign(arm=arm.label, seed=run.record.run_id))
-    points = pd.concat(frames).replace([np.inf, -np.inf], np.nan).dropna(subset="value") if frames else ()
+            columns = read_columns(run, "curves.csv", group.problems)
+            if columns is not None:
+                for key, cells in columns.items():
+                    found[key].extend(cells)
+                found["arm"] += [arm.label] * len(columns["value"])
+                found["seed"] += [run.record.run_id] * len(columns["value"])
+    points = pd.DataFrame(found).replace([np.inf, -np.inf], np.nan).dropna(subset="value")
     if not len(points):
         return None
     names = list(points["name"].unique())
@@ -257,8 +262,7 @@ def _cost_axis(axes: Axes, column: Column) -> None:
 
 
 def _floor(group: Group, column: Column) -> float | None:
-    found = [metric.floor for arm in group.arms for run in arm.finished
-             if (metric := column.of(run)) is not None and metric.floor is not None]
+    found = [metric.floor for arm in group.arms for metric in arm.metrics(column) if metric.floor is not None]
     return float(np.mean(found)) if found else None
 
 

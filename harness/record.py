@@ -9,11 +9,14 @@ One folder per run, named by its ``run_id``::
     model.safetensors  the weights that were judged
 
 The folder is made under a temporary name and renamed when whole, so what looks finished is.
-No torch import here: reading thousands of records must take a laptop seconds.
+No torch import here: reading thousands of records must take a laptop seconds. What many records say alike
+(protocols, environments, settings) is kept once, so that ten thousand of them fit into its memory.
 """
 
 from __future__ import annotations
 
+import gc
+import json
 import math
 import os
 import platform
@@ -28,12 +31,17 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_serializer, field_validator
 
+from harness.migrations import SCHEMA, SchemaError, migrated
 from harness.spec import Frozen, RunSpec, digest
-
-SCHEMA = 1
 
 PACKAGES = ("torch", "torchvision", "diffusers", "accelerate", "torchmetrics", "torch-fidelity", "monai",
             "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")
+
+
+# What records that were read have in common, by its text; and the fingerprints of those protocols (label, unit,
+# id), which stay as they are because a protocol in _common lives as long as the process.
+_common: dict[str, Any] = {}
+_fingerprints: dict[tuple[str, str, int], str] = {}
 
 
 class Metric(Frozen):
@@ -51,7 +59,8 @@ class Metric(Frozen):
     @property
     def fingerprint(self) -> str:
         """Hash of label, unit and protocol: equal fingerprints may stand in one column."""
-        return digest({"label": self.label, "unit": self.unit, "protocol": self.protocol})
+        known = _fingerprints.get((self.label, self.unit, id(self.protocol)))
+        return known or digest({"label": self.label, "unit": self.unit, "protocol": self.protocol})
 
     @field_validator("value", mode="before")
     @classmethod
@@ -169,24 +178,46 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path) -> Record:
-    """Read one run's record.
+    """Read one run's record; one of an older schema is brought up to date (:mod:`harness.migrations`).
 
     Raises
     ------
     ValueError
-        Naming the file and what is wrong, where it is missing, not JSON, of another schema or incomplete.
+        Naming the file and what is wrong, where it is missing, not JSON, incomplete, or of a schema that this
+        version cannot read; then also what to do.
     """
     path = folder / "record.json"
     try:
-        record = Record.model_validate_json(path.read_text())
+        return _shared(Record.model_validate(migrated(json.loads(path.read_bytes()))))
+    except SchemaError as error:
+        raise ValueError(f"record {path} {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"corrupt record {path}: {place + ': ' if place else ''}{first['msg']}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"unreadable record {path}: {error}") from None
-    if record.schema_version != SCHEMA:
-        raise ValueError(f"record {path} has schema {record.schema_version}; this version reads {SCHEMA}")
+    except ValueError as error:
+        raise ValueError(f"corrupt record {path}: Invalid JSON: {error}") from None
+
+
+def _shared(record: Record) -> Record:
+    """The record; what it says exactly as an earlier one did becomes the same object, so that it is kept once."""
+    def share(part: Frozen, *names: str) -> None:
+        fields = part.__dict__                     # frozen for everyone else
+        for name in names:
+            fields[name] = _common.setdefault(repr(fields[name]), fields[name])
+        # which fields were given: 700 bytes for every number, and nobody asks
+        object.__setattr__(part, "__pydantic_fields_set__", _common.setdefault(
+            str(sorted(part.model_fields_set)), part.model_fields_set))
+
+    share(record, "env", "data")
+    share(record.spec, "data", "train", "settings")
+    for metric in (*record.cost.values(), *record.metrics.values()):
+        share(metric, "protocol")
+        key = metric.label, metric.unit, id(metric.protocol)
+        if key not in _fingerprints:
+            _fingerprints[key] = metric.fingerprint
     return record
 
 
@@ -197,9 +228,15 @@ def read_records(runs: Path) -> tuple[list[Record], list[str]]:
     """
     records, problems = [], []
     folders = sorted(path for path in runs.iterdir() if path.is_dir() and not path.name.startswith("."))
-    for folder in folders:
-        try:
-            records.append(read_record(folder))
-        except ValueError as error:
-            problems.append(str(error))
+    collecting = gc.isenabled()
+    gc.disable()                                   # it would walk all records again and again, and free nothing
+    try:
+        for folder in folders:
+            try:
+                records.append(read_record(folder))
+            except ValueError as error:
+                problems.append(str(error))
+    finally:
+        if collecting:
+            gc.enable()
     return sorted(records, key=lambda record: record.started), problems

@@ -8,6 +8,7 @@ what a network makes of its options in :mod:`harness.study_plan`.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from harness.yaml_file import Place, YamlFile
 
 STUDIES = Path(__file__).parent / "studies"
 SECTIONS = {"options", "train", "settings", "data"}
+PLAIN = {"variant": "plain"}                       # what an arm is that does not say
 MATCHES = ("none", "params", "macs", "latency")
 
 Change = dict[str, Any]
@@ -149,12 +151,20 @@ def _check_change(study: Study, file: YamlFile, place: Place, change: Change) ->
             except InputError as error:
                 raise file.error(at, error) from None
         elif not dot or section not in SECTIONS:
-            known = ["variant", *(f"{one}.{name or key}" for one in sorted(SECTIONS))]
-            raise file.error(at, unknown("change", key, known))
+            raise file.error(at, _unknown_change(key, in_suite))
         elif section == "train" and name not in TrainSpec.model_fields:
             raise file.error(at, unknown("budget entry", name, TrainSpec.model_fields))
         elif section == "data" and not in_suite:
             raise file.error(at, f"{key}: arms share their data; change it for all of them under suites: set")
+
+
+def _unknown_change(key: str, in_suite: bool) -> InputError:
+    """Named with the right section where it has a wrong one; a bare name is most likely an option."""
+    known = ["variant", *(f"{section}.NAME" for section in sorted(SECTIONS) if in_suite or section != "data")]
+    section, dot, name = key.partition(".")
+    near = difflib.get_close_matches(section, SECTIONS, n=1) if dot else ["options"]
+    hint = f"; did you mean '{near[0]}.{name or section}'?" if near else ""
+    return InputError(f"unknown change {key!r}{hint} (known: {', '.join(known)})")
 
 
 def _arms(study: Study, file: YamlFile) -> tuple[ArmDesign, ...]:
@@ -175,7 +185,7 @@ def _arms(study: Study, file: YamlFile) -> tuple[ArmDesign, ...]:
             raise file.error(("arms", name, "from"), unknown("arm", str(parent), study.arms))
         return {**whole(parent, (*heirs, name)), **own}
 
-    changes = {name: {**study.common, **whole(name, ())} for name in study.arms}
+    changes = {name: {**PLAIN, **study.common, **whole(name, ())} for name in study.arms}
     base = changes[study.base]
     names = [study.base, *(name for name in study.arms if name != study.base)]
     arms = tuple(ArmDesign(name, changes[name], difference(changes[name], base), place=("arms", name))
@@ -203,7 +213,7 @@ def _design(study: Study, file: YamlFile) -> tuple[ArmDesign, ...]:
         raise file.error(("generators",), "generators belong to design: fraction")
 
     def change(cell: Mapping[str, str]) -> Change:
-        merged = dict(study.common)
+        merged = {**PLAIN, **study.common}
         for axis in study.axes:                    # in the file's order, so a later axis may build on an earlier
             merged.update(study.axes[axis][cell[axis]])
         return merged

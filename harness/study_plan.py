@@ -71,7 +71,8 @@ def plan_suite(study: Study, file: YamlFile, designs: tuple[ArmDesign, ...], req
 
 def changed_profile(profile: SuiteProfile, part: SuitePart, request: Request, file: YamlFile) -> SuiteProfile:
     """The profile with what the study sets for every arm of a suite."""
-    for changes, place in ((part.set, ("set",)), (part.profiles.get(request.profile, {}), ("profiles", request.profile))):
+    own = part.profiles.get(request.profile, {})
+    for changes, place in ((part.set, ("set",)), (own, ("profiles", request.profile))):
         content = profile.model_dump()
         for key, value in changes.items():
             section, _, name = key.partition(".")

@@ -16,6 +16,7 @@ ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓", "
 DETAIL = ("flops", "step_ms")                      # follow from MACs and throughput: full cost table and CSV only
 SCALED = ("", "B", "MAC", "FLOP")                  # units of costs whose prefix follows their size, in the cell
 DASH = "–"
+NAMED = 24                                         # arms in one note
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Cell:
     n: str = ""                                    # "(3)": seeds, or cases where there is one seed
     best: bool = False
     usual: bool = True                             # n is what the runs column or the heading says already
+    value: float = math.nan                        # what it is sorted by, in full precision
 
     @property
     def full(self) -> str:
@@ -76,12 +78,13 @@ def format_value(value: float, half_width: float = math.nan) -> str:
     """
     if not math.isfinite(value):
         return DASH
-    decimals = _decimals(value, half_width)
+    decimals = decimals_of(value, half_width)
     interval = f" ± {half_width:.{decimals}f}" if math.isfinite(half_width) else ""
     return f"{value:.{decimals}f}{interval}"
 
 
-def _decimals(value: float, half_width: float) -> int:
+def decimals_of(value: float, half_width: float) -> int:
+    """Decimals that :func:`format_value` gives a number."""
     size = math.floor(math.log10(abs(value))) if value else 0
     decimals = 2 - size
     if half_width > 0:
@@ -94,7 +97,7 @@ def _decimals(value: float, half_width: float) -> int:
 def format_interval(interval: Interval) -> str:
     """``mean ± half-width`` over seeds, ``mean [low, high]`` over cases (not symmetric), or the mean alone."""
     if interval.method == CASES:
-        decimals = _decimals(interval.mean, interval.half_width)
+        decimals = decimals_of(interval.mean, interval.half_width)
         return f"{interval.mean:.{decimals}f} [{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]"
     return format_value(interval.mean, interval.half_width)
 
@@ -153,8 +156,7 @@ def failures(group: Group) -> list[tuple[str, str, str, str]]:
 
 
 def _metrics(group: Group, column: Column):
-    found = (column.of(run) for arm in group.arms for run in arm.finished)
-    return [metric for metric in found if metric is not None]
+    return [metric for arm in group.arms for metric in arm.metrics(column)]
 
 
 def _header(group: Group, column: Column, label: str) -> Header:
@@ -193,7 +195,8 @@ def _cell(group: Group, arm: Arm, column: Column, best: float | None) -> Cell:
     over_cases, exact = interval.method == CASES, column.kind == "cost" and interval.low == interval.high
     text = format_cost(interval, column.metric.unit) if column.kind == "cost" else format_interval(interval)
     n = "" if exact else f"({interval.n} cases)" if over_cases else f"({interval.n})"
-    return Cell(text, n, interval.mean == best, exact or over_cases or interval.n == len(arm.finished))
+    usual = exact or over_cases or interval.n == len(arm.finished)
+    return Cell(text, n, interval.mean == best, usual, interval.mean)
 
 
 def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
@@ -222,7 +225,9 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
             undefined, n, _ = each.pop()
             lost = [f"{undefined} of {n} in every run"]
         if lost:
-            notes.append(f"{column.label}: undefined values left out and counted: {', '.join(lost)}.")
+            more = [f"{len(lost) - NAMED} more arms"] if len(lost) > NAMED else []
+            notes.append(f"{column.label}: undefined values left out and counted: {', '.join(lost[:NAMED] + more)}.")
+    notes += group.notes
     older = sum(len(arm.superseded) for arm in group.arms)
     if older:
         notes.append(f"{older} older run{'s' * (older > 1)} of a seed that ran again later "
@@ -234,7 +239,7 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
 
 def _undefined(arm: Arm, column: Column) -> str:
     """ "3 of 60" (cases, or cases and classes) or "1 of 3 seeds"; "" where all is defined."""
-    found = [metric for run in arm.finished if (metric := column.of(run)) is not None]
+    found = arm.metrics(column)
     seeds, cases = sum(math.isnan(m.value) for m in found), sum(m.undefined for m in found)
     if seeds:
         return f"{seeds} of {len(found)} seeds"

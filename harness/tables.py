@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from harness.comparison import Arm, Group, Run
+from harness.comparison import Group, Run
+from harness.record import Metric
 from harness.table_view import DASH, Row, Table, summary_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_WIDTH = 102                                   # characters of footnote-size type across a text block
 
 
-def long_frame(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per run and number; a run without numbers has one row with none."""
-    rows = []
-    for group in groups:
-        for arm in group.arms:
-            for run in (*arm.runs, *arm.superseded):
-                head = _run_fields(group, arm, run)
-                numbers = [(kind, key, m) for kind in ("metrics", "cost")
-                           for key, m in getattr(run.record, kind).items()]
-                rows += [{**head, "kind": kind, "key": key, "fingerprint": m.fingerprint,
-                          **m.model_dump(exclude={"protocol", "value"}), "value": m.value}
-                         for kind, key, m in numbers] or [head]
-    return pd.DataFrame(rows)
-
-
-def _run_fields(group: Group, arm: Arm, run: Run) -> dict:
+def _run_fields(group: Group, run: Run, superseded: bool) -> dict:
     record, spec = run.record, run.record.spec
     return {"group": group.id, "comparison": group.title, "suite": spec.suite, "dataset": spec.data.name,
             "variant": spec.variant, "options": json.dumps(spec.options, sort_keys=True),
             "seed_init": spec.seeds.init, "seed_data": spec.seeds.data, "seed_sampling": spec.seeds.sampling,
             "run_id": record.run_id, "status": record.status, "error": record.error,
-            "superseded": not any(run is kept for kept in arm.runs), "started": record.started,
+            "superseded": superseded, "started": record.started,
             "duration [s]": record.duration_s, "device": spec.device, "code": record.code}
 
 
@@ -52,25 +40,39 @@ def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
     Numbers of different protocol fingerprints never share a column: where a label has several, the
     fingerprint follows it. A quality number is followed by its ``n``, ``undefined`` and, where known, floor.
     """
-    long = long_frame(groups)
-    heads = [name for name in long.columns if name in _run_fields(groups[0], groups[0].arms[0], groups[0].runs[0])]
-    frame = long.drop_duplicates(["group", "run_id"])[heads].set_index(["group", "run_id"], drop=False)
-    if "key" not in long:
-        return frame.reset_index(drop=True)
-    numbers = long.dropna(subset=["key"])
-    labels = numbers.drop_duplicates(["kind", "key", "fingerprint"]).groupby("label").size()
+    rows: dict[tuple[str, str], dict] = {}
+    numbers: dict[tuple[str, str, str], dict[int, Metric]] = {}  # kind, key, fingerprint -> number of the row -> it
+    for group in groups:
+        for run, old in [(run, old) for arm in group.arms
+                         for old, found in ((False, arm.runs), (True, arm.superseded)) for run in found]:
+            at = group.id, run.record.run_id
+            if at in rows:
+                continue
+            for kind in ("metrics", "cost"):
+                for key, metric in getattr(run.record, kind).items():
+                    numbers.setdefault((kind, key, metric.fingerprint), {})[len(rows)] = metric
+            rows[at] = _run_fields(group, run, old)
+    labels = Counter(next(iter(found.values())).label for found in numbers.values())
     added = {}
-    for (_, key, fingerprint), found in numbers.groupby(["kind", "key", "fingerprint"], sort=False):
-        found = found.drop_duplicates(["group", "run_id"]).set_index(["group", "run_id"])
-        first = found.iloc[0]
-        name = first["label"] + (f" {{{key} {fingerprint[:8]}}}" if labels[first["label"]] > 1 else "")
-        added[f"{name} [{first['unit']}]" if first["unit"] else name] = found["value"]
-        if first["kind"] == "metrics" and "/" not in key:
-            added[f"{name} n"] = found["n"].astype("Int64")
-            added[f"{name} undefined"] = found["undefined"].astype("Int64")
-            if found["floor"].notna().any():
-                added[f"{name} floor"] = found["floor"]
-    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1).reset_index(drop=True)
+    for (kind, key, fingerprint), found in numbers.items():
+        first = next(iter(found.values()))
+        name = first.label + (f" {{{key} {fingerprint[:8]}}}" if labels[first.label] > 1 else "")
+        added[f"{name} [{first.unit}]" if first.unit else name] = _column(found, "value", len(rows))
+        if kind == "metrics" and "/" not in key:
+            added[f"{name} n"] = _column(found, "n", len(rows)).astype("Int64")
+            added[f"{name} undefined"] = _column(found, "undefined", len(rows)).astype("Int64")
+            if any(metric.floor is not None for metric in found.values()):
+                added[f"{name} floor"] = _column(found, "floor", len(rows))
+    frame = pd.DataFrame([*rows.values()])
+    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
+
+
+def _column(found: dict[int, Metric], name: str, length: int) -> pd.Series:
+    """The attribute ``name`` of each number in the row that it belongs to; NaN in the others."""
+    column = np.full(length, np.nan)
+    values = [getattr(metric, name) for metric in found.values()]
+    column[[*found]] = [np.nan if value is None else value for value in values]
+    return pd.Series(column)
 
 
 def write_tables(out: Path, groups: Sequence[Group]) -> list[Path]:
@@ -78,20 +80,25 @@ def write_tables(out: Path, groups: Sequence[Group]) -> list[Path]:
     tables = [summary_table(group) for group in groups]
     paths = [out / "table.csv", out / "table.md", out / "table.tex"]
     run_frame(groups).to_csv(paths[0], index=False)
-    paths[1].write_text(_render("table.md.j2", tables, _markdown), encoding="utf-8")
-    paths[2].write_text(_render("table.tex.j2", tables, _latex), encoding="utf-8")
+    paths[1].write_text(_render("table.md.j2", tables, escape_markdown), encoding="utf-8")
+    paths[2].write_text(_render("table.tex.j2", tables, escape_latex), encoding="utf-8")
     return paths
 
 
-def _render(template: str, tables: list[Table], escape) -> str:
+def template(name: str, escape: Callable[[str], str], **filters: Callable) -> jinja2.Template:
+    """A text template of ``templates/``, in which ``escape`` is a filter, as ``stack`` and ``filters`` are."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters.update(escape=escape, stack=_stack)
-    return environment.get_template(template).render(
+    environment.filters.update(escape=escape, stack=_stack, **filters)
+    return environment.get_template(name)
+
+
+def _render(name: str, tables: list[Table], escape: Callable[[str], str]) -> str:
+    return template(name, escape).render(
         tables=tables, rows_of=rows_of, parts={table.title: pack(table, PAGE_WIDTH) for table in tables})
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", text)
 
@@ -100,10 +107,11 @@ LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\
          "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
          "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "]": "{]}", "±": r"$\pm$",
          "×": r"$\times$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "µ": r"$\mu$",
-         "\N{NO-BREAK SPACE}": "~"}
+         "\N{MINUS SIGN}": "$-$", "∞": r"$\infty$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "≤": r"$\le$",
+         "≥": r"$\ge$", "·": r"$\cdot$", "…": r"\ldots{}", "\N{NO-BREAK SPACE}": "~"}
 
 
-def _latex(text: str) -> str:
+def escape_latex(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""Output folders that look like real ones, made in a second without training anything.
+"""Output folders that look like real ones, made in a second without training; a study's: synthetic_study.py.
 
 ``write_output(out)`` leaves ``out/runs/<run_id>/`` with records, curves, cases and drawn pictures for both
 suites. Numbers are random but shaped like real ones: arms differ in quality, seeds and cases scatter.
@@ -123,21 +123,23 @@ def segmentation_metrics(table, random):
     iou = table / (2 - table)
     dice_by_class, iou_by_class = np.nanmean(table, axis=0), np.nanmean(iou, axis=0)
     n, foreground = len(table), {"classes": list(CLASSES[1:])}  # averages leave the background out
-    metrics = {}
+    metrics, pooled = {}, dice_by_class[1] + 0.01
     for key, label, value in (
         ("dice_macro", "Dice (macro)", dice_by_class[1:].mean()),
-        ("dice_micro", "Dice (micro)", dice_by_class[1] + 0.01),
+        ("dice_micro", "Dice (micro)", pooled),
         ("iou_macro", "IoU (macro)", iou_by_class[1:].mean()),
-        ("iou_micro", "IoU (micro)", iou_by_class[1] + 0.01),
+        ("iou_micro", "IoU (micro)", pooled / (2 - pooled)),
         ("boundary_iou_macro", "boundary IoU (macro)", iou_by_class[2] - 0.1),
     ):
         count = 2 * n if "macro" in key else n
-        metrics[key] = metric(float(value), label, "", "higher", count, protocol=foreground)
+        lost = int(np.isnan(table[:, 1:]).sum()) if "macro" in key else 0
+        metrics[key] = metric(float(value), label, "", "higher", count, undefined=lost, protocol=foreground)
     distance = float(30 * (1 - dice_by_class.mean()) + random.normal(0, 0.2))
     metrics["hd95_macro"] = metric(distance, "HD95 (macro)", "px", "lower", 2 * n, undefined=1)
     for i, name in enumerate(CLASSES):
-        metrics[f"dice/{name}"] = metric(float(dice_by_class[i]), f"Dice {name}", "", "higher", n)
-        metrics[f"iou/{name}"] = metric(float(iou_by_class[i]), f"IoU {name}", "", "higher", n)
+        lost = int(np.isnan(table[:, i]).sum())
+        metrics[f"dice/{name}"] = metric(float(dice_by_class[i]), f"Dice {name}", "", "higher", n, undefined=lost)
+        metrics[f"iou/{name}"] = metric(float(iou_by_class[i]), f"IoU {name}", "", "higher", n, undefined=lost)
     return metrics
 
 

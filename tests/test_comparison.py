@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 import synthetic_records as synthetic
 
-from harness.comparison import Run, case_table, data_name, differences, group_runs
+from harness import comparison
+from harness.comparison import (
+    Run,
+    case_table,
+    data_name,
+    differences,
+    group_runs,
+    require_one_protocol,
+    with_figures,
+)
+from harness.errors import InputError
 from harness.record import read_records
 from harness.spec import DataSpec
 from harness.stats.intervals import CASES, NONE, SEEDS, bootstrap_interval
@@ -130,3 +140,54 @@ def test_differences_names_what_differs():
     assert differences([{"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}]) == ["b.c = 2", "b.c = 3"]
     assert differences([{"a": 1}, {}]) == ["a = 1", "a = none"]
     assert differences([{"a": 1}]) == [""]
+
+
+def test_one_protocol_is_required_and_what_differs_is_said():
+    first = synthetic.metric(1.0, protocol={"samples": 1000, "resize": {"to": 8}, "sampler": "DDIM"})
+    second = synthetic.metric(2.0, protocol={"samples": 500, "resize": {"to": 8}, "sampler": "DDPM"})
+    require_one_protocol({})
+    require_one_protocol({"plain": first, "again": first.model_copy(update={"value": 7.0})})
+    require_one_protocol({"plain": first, "dit": second}, ["samples", "sampler"])
+    with pytest.raises(InputError) as refused:
+        require_one_protocol({"plain": first, "fcn": first, "dit": second}, ["sampler"])
+    assert str(refused.value) == (
+        "FID (digits-cnn) was measured in 2 ways, which cannot stand in one table: "
+        "samples = 1000 (plain, fcn); samples = 500 (dit)"
+    )
+
+
+def test_an_allowed_entry_covers_what_is_nested_in_it_and_nothing_that_begins_like_it():
+    first, second = (synthetic.metric(1.0, protocol={"resize": {"to": size}}) for size in (8, 16))
+    require_one_protocol({"a": first, "b": second}, ["resize"])
+    require_one_protocol({"a": first, "b": second}, ["resize.to"])
+    with pytest.raises(InputError, match=r"resize.to = 8 \(a\); resize.to = 16 \(b\)"):
+        require_one_protocol({"a": first, "b": second}, ["res", "resize.t"])
+    with pytest.raises(InputError, match="unit = px"):
+        require_one_protocol({"a": first, "b": first.model_copy(update={"unit": "px"})}, ["resize"])
+
+
+def test_titles_of_many_comparisons_say_each_what_differs(tmp_path):
+    groups = group_runs([memory_run(tmp_path, steps=steps) for steps in range(1, 40)])
+    assert [group.title for group in groups] == [
+        f"Generation on digits (train.steps = {steps})" for steps in range(1, 40)
+    ]
+
+
+def test_cases_are_read_of_the_best_arms_only_where_there_are_very_many_and_that_is_said(tmp_path, monkeypatch):
+    synthetic.write_output(tmp_path, suites=("segmentation",), seeds=1, failures=False, pictures=False)
+    (whole,) = group_runs(runs_of(tmp_path))
+    assert {whole.intervals[arm.label, whole.headline].method for arm in whole.arms} == {CASES} and not whole.notes
+    monkeypatch.setattr(comparison, "CASES_READ", 3)
+    (group,) = group_runs(runs_of(tmp_path))
+    assert [arm.label for arm in group.arms] == [arm.label for arm in whole.arms]
+    methods = [group.intervals[arm.label, group.headline].method for arm in group.arms]
+    assert methods == [CASES] * 3 + [NONE] * (len(group.arms) - 3)
+    assert "the best 3 got intervals over test cases" in group.notes[0]
+
+
+def test_of_very_many_comparisons_the_largest_get_figures_and_the_others_say_so(tmp_path):
+    runs = [memory_run(tmp_path, seed=seed, steps=steps) for steps in range(1, 6) for seed in range(steps)]
+    groups = group_runs(runs)
+    assert with_figures(groups, most=5) == {group.id for group in groups} and not any(g.notes for g in groups)
+    assert with_figures(groups, most=2) == {group.id for group in groups[3:]}
+    assert [len(group.notes) for group in groups] == [1, 1, 1, 0, 0]

@@ -10,8 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("variants/**/*.py"), *ROOT.glob("harness/**/*.py"), ROOT / "bench.py"])
 STANDARD = set(sys.stdlib_module_names)
-NO_TORCH = ("spec", "errors", "record", "comparison", "table_view", "tables", "label_placement", "plots",
+NO_TORCH = ("spec", "errors", "record", "migrations", "run_files", "comparison", "table_view", "tables", "label_placement", "plots",
             "contact_sheet", "report", "progress", "cli", "networks", "sources", "execute", "dataset",
+            "study_runs", "study_analysis", "study_answer", "certificate",
+            "grid", "case_view", "group_view", "answers", "study_report", "study_tables", "study_plots", "study_files",
+            "claims", "claims_view", "claim_tests", "claim_finding", "claim_cost",
+            "result_sets", "arm_change", "change_view", "verify", "recount", "recount_study", "page_cells",
             *(f"stats.{path.stem}" for path in sorted(ROOT.glob("harness/stats/*.py")) if path.stem != "__init__"))
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from harness import migrations
 from harness.record import (
     Metric,
     Record,
@@ -98,6 +99,70 @@ def test_other_schema_is_named(tmp_path):
     (folder / "record.json").write_text(json.dumps({**content, "schema": 99}))
     with pytest.raises(ValueError, match="schema 99; this version reads 1"):
         read_record(folder)
+
+
+@pytest.fixture
+def older(tmp_path, monkeypatch):
+    """A record as schema 0 might have had it, and the step that brings it to schema 1."""
+    def step(content):
+        content["duration_s"] = content.pop("minutes") * 60
+        return content
+
+    monkeypatch.setitem(migrations.MIGRATIONS, 0, step)
+    folder = save(tmp_path, record())
+    content = json.loads((folder / "record.json").read_text())
+    del content["duration_s"]
+    (folder / "record.json").write_text(json.dumps({**content, "schema": 0, "minutes": 1.5}))
+    return folder
+
+
+def test_an_older_record_is_brought_up_to_date_and_its_file_left_alone(older):
+    before = (older / "record.json").read_bytes()
+    assert read_record(older) == record().model_copy(update={"duration_s": 90.0})
+    assert (older / "record.json").read_bytes() == before
+
+
+def test_steps_follow_each_other(monkeypatch):
+    monkeypatch.setitem(migrations.MIGRATIONS, 0, lambda content: {**content, "path": "0"})
+    monkeypatch.setitem(migrations.MIGRATIONS, 1, lambda content: {**content, "path": content["path"] + "1"})
+    assert migrations.migrated({"schema": 0}, 2) == {"schema": 2, "path": "01"}
+    assert migrations.migrated({"schema": 1, "path": "x"}, 2) == {"schema": 2, "path": "x1"}
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"schema": -1}, "has schema -1; this version reads 1 and has no step from -1 to 0.*commit abc.*run it again"),
+    ({"schema": 2}, "has schema 2; this version reads 1: a newer version wrote it"),
+    ({"schema": "1"}, "schema: '1' is not a whole number"), ({"schema": True}, "schema: True is not a whole"),
+    ({"schema": 0}, "could not be brought from schema 0 to 1: KeyError: 'minutes'")])
+def test_a_record_of_an_unknown_schema_is_named_and_the_rest_still_read(older, change, says):
+    content = json.loads((older / "record.json").read_text())
+    del content["minutes"]
+    bad = older.parent / "bad"
+    bad.mkdir()
+    (bad / "record.json").write_text(json.dumps({**content, "env": {"git": "abc"}, **change}))
+    records, (problem,) = read_records(older.parent)
+    assert len(records) == 1 and f"record {bad / 'record.json'} " in problem and "\n" not in problem
+    with pytest.raises(ValueError, match=says):
+        read_record(bad)
+
+
+def test_a_record_from_before_a_field_with_a_default_still_reads(tmp_path):
+    folder = save(tmp_path, record())
+    content = json.loads((folder / "record.json").read_text())
+    assert content["spec"].pop("judged") is True
+    (folder / "record.json").write_text(json.dumps(content))
+    assert read_record(folder) == record()
+
+
+def test_what_records_say_alike_is_kept_once_and_a_changed_copy_is_another(tmp_path):
+    for run_id in ("a" * 16, "b" * 16):
+        save(tmp_path, record(run_id, metrics={"dice": metric(protocol={"classes": [1, 2]})}, env={"cores": 2}))
+    (one, other), _ = read_records(tmp_path)
+    assert one.metrics["dice"].protocol is other.metrics["dice"].protocol and one.env is other.env
+    assert one.metrics["dice"].fingerprint == metric(protocol={"classes": [1, 2]}).fingerprint
+    changed = one.metrics["dice"].model_copy(update={"protocol": {"classes": [1]}})
+    assert changed.fingerprint == metric(protocol={"classes": [1]}).fingerprint != one.metrics["dice"].fingerprint
+    assert one.metrics["dice"].model_copy(update={"unit": "px"}).fingerprint != one.metrics["dice"].fingerprint
 
 
 def test_oldest_first(tmp_path):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -114,11 +115,22 @@ def subset_means(values: np.ndarray) -> np.ndarray:
     the thresholds at which p steps (Hartigan, J. Am. Stat. Assoc. 64:1303-1317, 1969, "typical values").
     """
     values = np.asarray(values, dtype=float)
-    sums, counts = np.zeros((*values.shape[:-1], 1)), np.zeros(1)
-    for i in range(values.shape[-1]):
-        sums = np.concatenate([sums, sums + values[..., i:i + 1]], axis=-1)
-        counts = np.concatenate([counts, counts + 1])
-    return sums[..., 1:] / counts[1:]
+    n = values.shape[-1]
+    sums = np.zeros((*values.shape[:-1], 2**n))    # filled in place: at 20 values it is a million, for every arm
+    for i in range(n):
+        np.add(sums[..., :2**i], values[..., i:i + 1], out=sums[..., 2**i:2**(i + 1)])
+    means = sums[..., 1:]
+    means /= _subset_sizes(n)[1:]
+    return means
+
+
+@lru_cache(maxsize=4)
+def _subset_sizes(n: int) -> np.ndarray:
+    """(2**n,): how many values each subset has, in the order of :func:`subset_means`."""
+    sizes = np.zeros(2**n)
+    for i in range(n):
+        sizes[2**i:2**(i + 1)] = sizes[:2**i] + 1
+    return sizes
 
 
 def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:

@@ -6,11 +6,13 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+MANY = 64                                          # cases; their resampled means are worth a faster way
 
 SEEDS, CASES, NONE = "Student t over seeds", "bootstrap over test cases, one seed", "no interval"
 
@@ -44,7 +46,10 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
 
     Undefined values are left out and counted. One value has a mean and no interval (NaN).
     """
-    values = np.asarray(list(values), dtype=float)
+    values = list(values)
+    if len(values) == 1 and math.isfinite(values[0]):  # by far the most, where every arm ran once
+        return Interval(float(values[0]), math.nan, math.nan, 1)
+    values = np.asarray(values, dtype=float)
     defined = values[np.isfinite(values)]
     n, undefined = len(defined), len(values) - len(defined)
     if n == 0:
@@ -52,8 +57,13 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
     mean = float(defined.mean())
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1, undefined)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * defined.std(ddof=1) / math.sqrt(n))
+    half = float(_t_quantile(0.5 + level / 2, n - 1) * defined.std(ddof=1) / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n, undefined, SEEDS)
+
+
+@lru_cache(maxsize=1024)
+def _t_quantile(p: float, freedom: int) -> float:
+    return float(stats.t.ppf(p, freedom))          # 0.1 ms; a report asks for the same one thousands of times
 
 
 def bootstrap_interval(case_values, level: float = LEVEL, *, resamples: int = 1000, seed: int = 0) -> Interval:
@@ -76,8 +86,11 @@ def bootstrap_interval(case_values, level: float = LEVEL, *, resamples: int = 10
     if np.ptp(kept, axis=0).max() == 0:            # equal cases: nothing to resample
         return Interval(mean, mean, mean, n, undefined, CASES)
 
+    # BCa counts ties, which few cases give often and rounding decides: those stay with the plain sum
+    statistic = _drawn_mean if n >= MANY else lambda table, index: _macro_mean(table[index])
+
     def interval(method):
-        found = stats.bootstrap((np.arange(n),), lambda index, axis: _macro_mean(kept[index]), vectorized=True,
+        found = stats.bootstrap((np.arange(n),), lambda index, axis: statistic(kept, index), vectorized=True,
                                 n_resamples=resamples, confidence_level=level, method=method,
                                 rng=np.random.default_rng(seed)).confidence_interval
         return float(found.low), float(found.high)
@@ -88,6 +101,17 @@ def bootstrap_interval(case_values, level: float = LEVEL, *, resamples: int = 10
         if not (math.isfinite(low) and math.isfinite(high)):
             low, high = interval("percentile")
     return Interval(mean, low, high, n, undefined, CASES)
+
+
+def _drawn_mean(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """``_macro_mean(table[index])`` of cases (..., draws) drawn by number, ten times as fast: by how often each was."""
+    n, defined = len(table), np.isfinite(table)
+    drawn = index.reshape(-1, index.shape[-1])
+    times = np.bincount((drawn + n * np.arange(len(drawn))[:, None]).ravel(), minlength=n * len(drawn))
+    times = times.reshape(len(drawn), n).astype(float)
+    count = times @ defined
+    by_class = times @ np.where(defined, table, 0) / np.maximum(count, 1)
+    return ((by_class * (count > 0)).sum(axis=-1) / (count > 0).sum(axis=-1)).reshape(index.shape[:-1])
 
 
 def _macro_mean(table: np.ndarray) -> np.ndarray:

@@ -73,9 +73,7 @@ def minimum_detectable_effect(sd: float, n: int, *, alpha: float = ALPHA, power:
     if n < smallest_n(alpha, comparisons=comparisons, alternative=alternative):
         return math.inf
     one_sided = alpha / comparisons / (2 if alternative == "two-sided" else 1)
-    if n <= SIMULATED_UP_TO:
-        return float(sd * np.quantile(_effects_needed(n, one_sided), power))
-    return float(sd * optimize.brentq(lambda effect: _t_power(effect, n, one_sided) - power, 0, 100))
+    return float(sd * _detectable(n, one_sided, power))
 
 
 def seeds_needed(effect: float, sd: float, *, alpha: float = ALPHA, power: float = POWER, comparisons: int = 1,
@@ -103,6 +101,14 @@ def seeds_needed(effect: float, sd: float, *, alpha: float = ALPHA, power: float
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return float(low)
+
+
+@lru_cache(maxsize=4096)                           # a study asks the same of each of its arms
+def _detectable(n: int, one_sided: float, power: float) -> float:
+    """The smallest detectable mean difference in standard deviations."""
+    if n <= SIMULATED_UP_TO:
+        return float(np.quantile(_effects_needed(n, one_sided), power))
+    return optimize.brentq(lambda effect: _t_power(effect, n, one_sided) - power, 0, 100)
 
 
 @lru_cache(maxsize=64)

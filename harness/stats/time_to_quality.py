@@ -68,6 +68,8 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if window < 1:
         raise InputError(f"a running mean takes a window of 1 or more, not {window}")
+    if window == 1:
+        return values
     smooth = np.full(len(values), math.nan)
     if len(values) >= window:
         smooth[window - 1:] = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=1)

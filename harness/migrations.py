@@ -1,0 +1,56 @@
+"""Records of an older schema -> today's, step by step, as JSON. No torch import.
+
+The schema is raised where records that exist no longer read as they are: a field that moved, or means
+something else. A new field with a default, or one that only new records have, needs no migration. For every
+schema that was ever written there is a step in :data:`MIGRATIONS`, so old results are never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SCHEMA = 1                                         # of the records that this version writes
+
+# schema -> what makes a record (as JSON) of the next one out of one of this; it may change its argument.
+# Schema 1 was the first, so there is none yet.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+class SchemaError(ValueError):
+    """What is the matter with a record's schema; follows "record FILE"."""
+
+
+def migrated(content: Any, schema: int = SCHEMA) -> dict[str, Any]:
+    """A record's JSON of any known schema, brought to ``schema``; ``content`` itself is left as it is.
+
+    Raises
+    ------
+    SchemaError
+        Saying what to do, where the record is of a newer schema, of none, or of one that no step leads from.
+    """
+    if not isinstance(content, Mapping):
+        raise SchemaError(f"is corrupt: a record is an object, not a {type(content).__name__}")
+    found = content.get("schema")
+    if isinstance(found, bool) or not isinstance(found, int):
+        stated = f"{found!r} is not a whole number" if "schema" in content else "Field required"
+        raise SchemaError(f"is corrupt: schema: {stated}; no version writes such a record, so run it again")
+    if found > schema:
+        raise SchemaError(f"has schema {found}; this version reads {schema}: a newer version wrote it, so read it "
+                          "with that one")
+    content = dict(content)
+    for step in range(found, schema):
+        if step not in MIGRATIONS:
+            raise SchemaError(f"has schema {found}; this version reads {schema} and has no step from {step} to "
+                              f"{step + 1}: read it with the version that wrote it{_commit(content)}, or run it again")
+        try:
+            content = {**MIGRATIONS[step](content), "schema": step + 1}
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise SchemaError(f"could not be brought from schema {step} to {step + 1}: "
+                              f"{type(error).__name__}: {error}") from error
+    return content
+
+
+def _commit(content: Mapping[str, Any]) -> str:
+    env = content.get("env")
+    return f" (commit {env['git']})" if isinstance(env, dict) and env.get("git") else ""
