@@ -91,7 +91,7 @@ def run_suite(request, out: Path | None, in_process: bool) -> int:
 
 def show_report(out: Path, console) -> list[str]:
     """Write the report of ``out``, print its tables; the unreadable records, each said on a line."""
-    from harness.report import write_report
+    from harness.reporting.report import write_report
     report = write_report(out)
     report.print_to(console)
     return report.problems
@@ -134,7 +134,7 @@ def list_command() -> None:
 @click.option("--in-process", is_flag=True, help="Run in this process, to debug; memory is then not comparable.")
 def ablate(name: str | None, **asked) -> None:
     """Run an ablation study: a shipped one by name, or your own YAML file. Without NAME, list the shipped ones."""
-    from harness.study import STUDIES, read_study, study_names
+    from harness.ablation.study import STUDIES, read_study, study_names
     if name is None:
         for known in study_names():
             click.echo(f"{known:18s}{read_study(known)[0].question}")
@@ -142,8 +142,8 @@ def ablate(name: str | None, **asked) -> None:
         return
     from rich.console import Console
 
-    from harness.ablate import Asked
-    from harness.ablate import ablate as run_study
+    from harness.ablation.ablate import Asked
+    from harness.ablation.ablate import ablate as run_study
     from harness.plan import Request
     request = Request(**{key: asked.pop(key) for key in ("suite", "dataset", "data", "data_root", "download", "profile",
                                                          "device")})
@@ -158,7 +158,7 @@ def ablate(name: str | None, **asked) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
 def claims(names: tuple[str, ...], folders: tuple[Path, ...], verbose: bool, as_json: bool) -> None:
     """What the results here say about statements of the literature: supported, contradicted or inconclusive."""
-    from harness.claims_view import show
+    from harness.reporting.claims_view import show
     show(names, folders, as_json=as_json, verbose=verbose)
 
 
@@ -176,8 +176,8 @@ def verify(folder: Path) -> None:
     """Compute every number of DIR again from its records and per-case files; exit code 1 where one differs."""
     from rich.console import Console
 
-    from harness.verify import show
-    from harness.verify import verify as check
+    from harness.analysis.verify import show
+    from harness.analysis.verify import verify as check
     findings = check(folder)
     show(findings, Console())
     sys.exit(1 if findings.differences else 0)
@@ -195,8 +195,8 @@ def compare(a: Path, b: Path, fail_on_regression: bool, min_effect: float, as_js
     """What moved beyond noise from results folder A to B: before and after a change, or two machines."""
     from rich.console import Console
 
-    from harness import change_view
-    from harness.result_sets import compare_sets, read_set
+    from harness.analysis.result_sets import compare_sets, read_set
+    from harness.reporting import change_view
     found = compare_sets(read_set(a), read_set(b), min_effect)
     if as_json:
         click.echo(change_view.as_json(found))

@@ -6,24 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command_line import bench, refused
 from PIL import Image
 
-from harness.cli import main
-
 ROOT = Path(__file__).parent.parent
-
-
-def bench(*args, cwd=None):
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
-def refused(result, *words):
-    """One line on stderr, exit code 2, no traceback."""
-    assert result.exit_code == 2, result.output
-    lines = [line for line in result.stderr.splitlines() if line]
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    assert all(word in lines[0] for word in words), lines[0]
 
 
 @pytest.mark.parametrize("args", [("--help",), ("list",), ()])
@@ -63,7 +49,8 @@ def test_wrong_names(args, words):
 
 
 @pytest.mark.parametrize("content, words", [
-    ("a: [", ("not YAML",)), ("3", ("mine.yaml:1", "expected a mapping")), ("segmentation: {}", ("no part for the suite",)),
+    ("a: [", ("not YAML",)), ("3", ("mine.yaml:1", "expected a mapping")),
+    ("segmentation: {}", ("no part for the suite",)),
     ("generation: {dataset: digits, trian: {}}", ("unknown entry 'trian'", "did you mean 'train'")),
     ("generation: {dataset: digits, train: {steps: 0, batch_size: 1, learning_rate: 1}}", ("train.steps",))])
 def test_profile_that_does_not_fit(content, words, tmp_path):

@@ -42,7 +42,7 @@ def runs(*variants, suites=("segmentation", "generation")):
     ("variants/a_new_one.py", set()),
     ("variants/presets/dit.py", set()),
     ("variants/registry.py", set()), ("variants/__init__.py", set()), ("harness/suites/__init__.py", set()),
-    ("harness/report.py", set()), ("harness/datasets/digits.py", set()),
+    ("harness/reporting/report.py", set()), ("harness/datasets/digits.py", set()),
     ("harness/suites/generation.py", runs(*NETWORKS, suites=("generation",))),
     ("harness/suites/segmentation.py", runs(*NETWORKS, suites=("segmentation",))),
     ("harness/diffusion.py", runs(*NETWORKS, suites=("generation",))),

@@ -14,7 +14,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 import synthetic_records as synthetic  # noqa: E402
 import synthetic_study  # noqa: E402
 
-from harness.report import write_report  # noqa: E402
+from harness.reporting.report import write_report  # noqa: E402
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
                                                                               "google-chrome"))), None)

@@ -1,0 +1,1 @@
+"""Studies: from a question in a YAML file to finished runs."""

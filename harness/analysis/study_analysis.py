@@ -1,0 +1,234 @@
+"""A study's runs -> its findings: every arm against the base, paired by seed. No torch import.
+
+One part of a study (a suite under a matching) has one primary outcome, and its family of tests is that
+outcome's comparisons of every arm with the base: p values are Holm's over that family, and a verdict comes
+from them only. What else is shown (other metrics, time to quality) is not corrected and decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from harness import suites
+from harness.ablation.manifest import Manifest, Part, PlannedArm
+from harness.analysis.run_files import Run
+from harness.analysis.study_answer import answer
+from harness.analysis.study_runs import Collected, arm_runs, by_arm, collect, curves, one_protocol, values
+from harness.errors import unknown
+from harness.record import Metric
+from harness.stats.factorial import FactorialEffects, factorial_effects
+from harness.stats.hypothesis_tests import holm
+from harness.stats.intervals import LEVEL, Interval, mean_interval
+from harness.stats.paired import PairedComparison, compare_paired
+from harness.stats.power import minimum_detectable_effect, seeds_needed, smallest_n
+from harness.stats.sequential import Decision, SequentialPlan
+from harness.stats.tie_groups import TieGroups, tie_groups
+from harness.stats.time_to_quality import TimeToQuality, time_to_quality
+
+__all__ = ["ArmResult", "PartResult", "analyse", "arm_runs", "curves", "values"]
+
+ALPHA = 0.05
+TIE_WORK = 3e6                                     # microseconds, about, that the tests of all pairs may take
+
+Verdict = Literal["base", "better", "worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm. ``comparison`` is positive where the arm is better; None for the base."""
+
+    arm: PlannedArm
+    runs: dict[int, Run]                           # seed -> its run that counts, whatever its status
+    interval: Interval                             # mean of the outcome, 95 %
+    comparison: PairedComparison | None
+    adjusted_p: float                              # Holm over the part's arms; NaN for the base, without pairs, and
+                                                   # with --seeds auto, where the plan of looks decides
+    verdict: Verdict
+    detectable: float                              # at this n, 80 % power, Holm's first step; in the metric's unit
+    needed: float                                  # seeds to decide a difference as large as the one that was seen
+    letters: str                                   # tie letters; "" where no pair could be told apart, or pairs are
+                                                   # too many to test
+    speed: TimeToQuality | None = None             # time to the base's final quality
+    decision: Decision | None = None               # with --seeds auto
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What one part of a study found."""
+
+    part: Part
+    metric: Metric                                 # one value of the outcome, for its label, unit, direction, protocol
+    arms: tuple[ArmResult, ...]                    # the base first, then in the study's order
+    ties: TieGroups
+    effects: FactorialEffects | None               # of full and fractional factorial designs
+    also: dict[str, dict[str, PairedComparison]]   # metric -> arm -> comparison; NOT corrected for being many
+    excluded: list[str]                            # one line for each run that does not count, and why
+    answer: str                                    # the finding, in a few sentences
+    also_metrics: dict[str, Metric] = field(default_factory=dict)   # of ``also``, for label, unit, direction
+    correction: str = ""                           # what the p values or decisions are corrected for, in words
+    level: float = LEVEL                           # of the intervals of differences
+    missing: int = 0                               # runs that were planned and are not there
+
+    @property
+    def base(self) -> ArmResult:
+        return self.arms[0]
+
+    @property
+    def comparisons(self) -> int:
+        """Tests in the family: arms other than the base, tested yet or not."""
+        return len(self.arms) - 1
+
+    @property
+    def seeds(self) -> int:
+        """The most pairs that any comparison has."""
+        return max((arm.comparison.test.n for arm in self.arms[1:]), default=0)
+
+
+def analyse(manifest: Manifest, runs: Sequence[Run]) -> tuple[PartResult, ...]:
+    """Every part of the study from the runs of its folder; runs of other studies among them are left alone.
+
+    Raises InputError where finished runs lack the outcome, or where arms were measured in different ways that
+    are not what the study varies.
+    """
+    keyed = by_arm(runs)
+    return tuple(_analyse_part(manifest, part, collect(part, keyed, manifest.seeds)) for part in manifest.parts)
+
+
+def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartResult:
+    metric, outcome = _outcome(part, collected)
+    comparisons, plan = len(part.arms) - 1, None
+    decisions, level = {}, LEVEL
+    if manifest.looks:
+        looks = manifest.looks
+        plan = SequentialPlan(looks.min_seeds, looks.max_seeds, looks.counts, ALPHA, comparisons)
+        decisions = plan.decide_family(_in_order(manifest.seeds, part, collected, outcome, metric.direction))
+        looked = max((decision.seeds for decision in decisions.values()), default=0)
+        level = plan.interval_level(looked) if looked else LEVEL
+    compared = _against_base(part, outcome, metric.direction, level)
+    # an arm whose runs are still to come keeps its place in the family: p = 1, not none
+    p = [comparison.test.p for comparison in compared.values()]
+    adjusted = dict(zip(compared, holm(1.0 if math.isnan(one) else one for one in p), strict=True))
+    ties = _ties(outcome, metric.direction)
+    speeds = _speeds(part, collected)
+    arms = []
+    for arm in part.arms:
+        comparison, decision = compared.get(arm.name), decisions.get(arm.name)
+        corrected = math.nan if comparison is None or plan or not comparison.test.n else float(adjusted[arm.name])
+        arms.append(ArmResult(
+            arm, collected.arms[arm.name], mean_interval(outcome[arm.name].values()), comparison, corrected,
+            _verdict(comparison, corrected, decision), *_sight(comparison, comparisons),
+            ties.letters[arm.name] if ties.decidable else "",
+            speeds.get(arm.name), decision))
+    also_metrics = {key: one_protocol(part, collected.arms, key) for key in part.also}
+    also_metrics = {key: found for key, found in also_metrics.items() if found and found.direction != "none"}
+    also = {key: _against_base(part, {name: values(runs, key) for name, runs in collected.arms.items()},
+                               found.direction, LEVEL) for key, found in also_metrics.items()}
+    present = sum(len(arm.runs) for arm in arms)
+    result = PartResult(part, metric, tuple(arms), ties, _effects(manifest, part, outcome, metric.direction), also,
+                        collected.excluded + _undefined(outcome, metric), "", also_metrics,
+                        _correction(manifest, part), level, len(part.arms) * len(manifest.seeds) - present)
+    return replace(result, answer=answer(result, manifest))
+
+
+def _outcome(part: Part, collected: Collected) -> tuple[Metric, dict[str, dict[int, float]]]:
+    """The outcome's metric, and arm -> seed -> value of the runs that finished."""
+    metric = one_protocol(part, collected.arms, part.outcome)
+    finished = [run for runs in collected.arms.values() for run in runs.values() if run.record.status == "ok"]
+    if metric is None and finished:
+        raise unknown("metric", part.outcome, finished[0].record.metrics)
+    if metric is None:                             # nothing has finished: there is no label yet
+        metric = Metric(value=math.nan, label=part.outcome, unit="", direction="higher", n=0)
+    return metric, {name: values(runs, part.outcome) for name, runs in collected.arms.items()}
+
+
+def _undefined(outcome: Mapping[str, Mapping[int, float]], metric: Metric) -> list[str]:
+    return [f"{name}, seed {seed}: finished, but {metric.label} is undefined"
+            for name, its in outcome.items() for seed, value in its.items() if not math.isfinite(value)]
+
+
+def _against_base(part: Part, outcome: Mapping[str, Mapping[int, float]], direction: str,
+                  level: float) -> dict[str, PairedComparison]:
+    base = outcome[part.base.name]
+    return {arm.name: compare_paired(base, outcome[arm.name], direction=direction, level=level)
+            for arm in part.arms[1:]}
+
+
+def _in_order(seeds: Sequence[int], part: Part, collected: Collected, outcome: Mapping[str, Mapping[int, float]],
+              direction: str) -> dict[str, list[float]]:
+    """Arm -> differences to the base in the order in which the seeds were added; NaN for a failed run.
+
+    They end before the first seed that a run is still missing of: looks count seeds that are in.
+    """
+    sign = 1 if direction == "higher" else -1
+    base, base_runs = outcome[part.base.name], collected.arms[part.base.name]
+    found = {}
+    for arm in part.arms[1:]:
+        its, runs, differences = outcome[arm.name], collected.arms[arm.name], []
+        for seed in seeds:
+            if seed not in runs or seed not in base_runs:
+                break
+            differences.append(sign * (its.get(seed, math.nan) - base.get(seed, math.nan)))
+        found[arm.name] = differences
+    return found
+
+
+def _verdict(comparison: PairedComparison | None, adjusted_p: float, decision: Decision | None) -> Verdict:
+    if comparison is None:
+        return "base"
+    side = decision.side if decision else comparison.test.mean if adjusted_p <= ALPHA else 0
+    return "better" if side > 0 else "worse" if side < 0 else "undecided"
+
+
+def _sight(comparison: PairedComparison | None, comparisons: int) -> tuple[float, float]:
+    """The difference that is detectable, and the seeds that the one seen would need; NaN below two pairs."""
+    if comparison is None or not comparison.test.n:
+        return math.nan, math.nan
+    n, sd = comparison.test.n, comparison.sd
+    if n < smallest_n(ALPHA, comparisons=comparisons):
+        detectable = math.inf
+    else:
+        detectable = minimum_detectable_effect(sd, n, alpha=ALPHA, comparisons=comparisons)
+    return detectable, seeds_needed(comparison.test.mean, sd, alpha=ALPHA, comparisons=comparisons)
+
+
+def _ties(outcome: Mapping[str, Mapping[int, float]], direction: str) -> TieGroups:
+    """Tie groups; without letters where testing all pairs would take long. So many letters say little anyway."""
+    pairs, n = math.comb(len(outcome), 2), max(map(len, outcome.values()))
+    one_test = 50 + 2 ** (n / 2) / 10 if n <= 30 else 500 * n      # microseconds, as measured on one core
+    if pairs * one_test <= TIE_WORK:
+        return tie_groups(outcome, direction=direction)
+    sign = -1 if direction == "higher" else 1
+    means = {name: mean_interval(its.values()).mean for name, its in outcome.items()}
+    order = sorted(outcome, key=lambda name: (math.isnan(means[name]), sign * means[name], name))
+    return TieGroups(tuple(order), (), dict.fromkeys(outcome, ""), {}, False)
+
+
+def _speeds(part: Part, collected: Collected) -> dict[str, TimeToQuality]:
+    """Arm -> time to the base's final quality; the suite says of each of its curves which way is better."""
+    if not part.curve:
+        return {}
+    direction = suites.registry.constant(part.suite, "CURVES")[part.curve]
+    curve_of = {name: curves(runs, part.curve) for name, runs in collected.arms.items()}
+    base = curve_of.pop(part.base.name)
+    return {name: time_to_quality(base, its, direction) for name, its in curve_of.items() if base.keys() & its.keys()}
+
+
+def _effects(manifest: Manifest, part: Part, outcome: Mapping[str, Mapping[int, float]],
+             direction: str) -> FactorialEffects | None:
+    if not part.axes or manifest.study.design == "one_at_a_time" or not any(outcome.values()):
+        return None
+    cells = {tuple(arm.levels[axis] for axis in part.axes): outcome[arm.name] for arm in part.arms}
+    return factorial_effects(cells, part.axes, direction=direction)
+
+
+def _correction(manifest: Manifest, part: Part) -> str:
+    """What the decisions are corrected for."""
+    comparisons = len(part.arms) - 1
+    family = f"{comparisons} comparison{'s' if comparisons > 1 else ''} with {part.base.name}"
+    if manifest.looks:
+        counts = ", ".join(map(str, manifest.looks.counts))
+        return f"closed testing over {family} and planned looks at {counts} seeds, 5 % error over all of them"
+    return f"Holm over {family}"

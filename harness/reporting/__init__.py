@@ -1,0 +1,1 @@
+"""Findings -> what people read: tables, figures, one HTML page. No torch import."""
