@@ -247,9 +247,14 @@ def _seeds(asked: Asked, study: Study) -> tuple[tuple[int, ...], int | None]:
 
 
 def _looks(most: int, comparisons: int) -> Looks:
+    """Evenly spread, from the first at which what may be spent by then can decide anything."""
     from harness.stats.power import smallest_n
     from harness.stats.sequential import SequentialPlan
-    fewest = min(smallest_n(comparisons=comparisons), most)
+
+    def can_decide(first: int) -> bool:            # seeds that all say the same
+        return bool(SequentialPlan(first, most, (first, most), comparisons=comparisons).decide([1.0] * first).side)
+
+    fewest = next(filter(can_decide, range(smallest_n(comparisons=comparisons), most)), most)
     plan = SequentialPlan(fewest, most, looks=LOOKS, comparisons=comparisons)
     return Looks(min_seeds=fewest, max_seeds=most, counts=plan.counts)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from scipy import stats
 
 from harness.ablation.manifest import Manifest
-from harness.analysis.study_analysis import ALPHA, ArmResult, PartResult
+from harness.analysis.study_analysis import ArmResult, PartResult
 from harness.analysis.study_answer import listed, quoted, uncorrected
 from harness.analysis.study_runs import STATUS, metric_of, values
 
@@ -55,8 +55,8 @@ def _shared(manifest: Manifest, results: Sequence[PartResult]) -> Iterable[State
     """What all parts share: how many seeds were decided on when, code, machine."""
     if manifest.looks:
         counts = listed([str(count) for count in manifest.looks.counts])
-        yield Statement("looks", f"Seeds were added until the question was decided, with looks planned at {counts} "
-                                 "seeds; the error over all looks and arms stays at 5 %.", True)
+        yield Statement("looks", f"Seeds were added until the question was decided or all were in, with looks planned "
+                                 f"at {counts} seeds; the error over all looks and arms stays at 5 %.", True)
     else:
         late = next(filter(None, (uncorrected(result, manifest) for result in results)), "")
         yield Statement("looks", late or f"The number of seeds, {len(manifest.seeds)}, was not raised after a result "
@@ -65,6 +65,12 @@ def _shared(manifest: Manifest, results: Sequence[PartResult]) -> Iterable[State
     yield Statement("outcome", f"The study's file names what decides: {outcomes}, on test data, judged once after "
                                "training. Other metrics, curves and costs decide nothing and are not corrected for "
                                "being many.", None)
+    if len(results) > 1:
+        titles = "; ".join(result.part.title for result in results)
+        yield Statement("families", f"Each of the {len(results)} parts ({titles}) is a family of its own, at 5 % "
+                                    "error: the chance of a false verdict in any of them may be up to "
+                                    f"{5 * len(results)} %. Tie letters and effects of factors are families of their "
+                                    "own, too.", None)
     records = [run.record for result in results for arm in result.arms for run in arm.runs.values()]
     records = list({record.run_id: record for record in records}.values())
     if records:
@@ -226,7 +232,7 @@ def _flips(first: PartResult, other: PartResult, means: Sequence[dict[str, float
     """Pairs that are told apart under both, the other way round. Pairs with the base are its verdicts."""
     names = [arm.arm.name for arm in first.arms[1:]]
     return [(one, two) for one, two in itertools.combinations(names, 2)
-            if all(result.ties.p.get(frozenset((one, two)), 1.0) <= ALPHA for result in (first, other))
+            if all(result.ties.p.get(frozenset((one, two)), 1.0) <= result.alpha for result in (first, other))
             and (means[0][one] < means[0][two]) != (means[1][one] < means[1][two])]
 
 

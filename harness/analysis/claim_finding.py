@@ -39,6 +39,9 @@ def decide(interval: Interval, p: float, bar: float, top: float | None, level: f
                     f"p = {number(p)})")
     elif n:
         numbers += f" (n = {n}, no interval)"
+    if interval.undefined:                         # an arm that collapsed must not look better for it
+        all_seeds = n + interval.undefined
+        return Finding("inconclusive", f"undefined on {interval.undefined} of {all_seeds} seeds", numbers, n)
     if n < needed:
         return Finding("inconclusive", f"too few seeds (n = {n}, {needed} needed)", numbers, n)
     if not interval.exists:

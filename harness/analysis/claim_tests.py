@@ -137,8 +137,10 @@ class RatioOfRatios(Pair):
         gains = [evidence.compare(self.arm, self.reference, key, "ratio") for key in keys]
         first, second = (dict(zip(gain.pairs.seeds, gain.pairs.values, strict=True)) for gain in gains)
         found = compare_paired(second, first, level=evidence.level)
+        undefined = len(gains[0].pairs.values) + gains[0].pairs.undefined - found.interval.n
+        interval = replace(found.interval, undefined=max(0, undefined))
         each = ", ".join(f"{label} {percent(gain.test.mean)}" for label, gain in zip(labels, gains, strict=True))
-        return decide(found.interval, found.test.p, math.log1p(self.at_least / 100), None, evidence.level, percent,
+        return decide(interval, found.test.p, math.log1p(self.at_least / 100), None, evidence.level, percent,
                       f"{self.arm} over {self.reference}: {each}; the first gains more by")
 
     def asked(self) -> str:
@@ -166,7 +168,7 @@ class Speed(Pair):
             return Finding("inconclusive", f"on {found.never} of {len(found.targets)} seeds {self.arm} never got there",
                            f"{what} on {n} seeds", n)
         low, mean, high = (-_log(value) for value in (speed.ratio.high, speed.ratio.mean, speed.ratio.low))
-        logs = replace(speed.ratio, low=low, mean=mean, high=high)
+        logs = replace(speed.ratio, low=low, mean=mean, high=high, undefined=speed.ratio.undefined + found.undefined)
         return decide(logs, speed.p, math.log(self.at_least), None if self.at_most is None else math.log(self.at_most),
                       evidence.level, lambda log: f"{number(math.exp(log))} times", f"{what} in fewer {self.axis}, by")
 
@@ -198,7 +200,9 @@ class Interaction(Frozen):
         found = next((one for one in effects if dict(zip(one.term, one.levels, strict=True)) == self.effect), None)
         if found is None:
             raise Missing(f"the study that was run has no effect {self.effect}")
-        return decide(found.interval, found.p, self.at_least, None, evidence.level,
+        whole = [[its[seed] for its in cells.values()] for seed in set.intersection(*map(set, cells.values()))]
+        undefined = sum(not all(map(math.isfinite, row)) for row in whole)
+        return decide(replace(found.interval, undefined=undefined), found.p, self.at_least, None, evidence.level,
                       lambda value: signed(value, metric.unit), f"{metric.label}: {found.label} gains more than over "
                       f"{' x '.join(f'{axis} = {part.axes[axis][0]}' for axis in self.effect)} by")
 
@@ -232,7 +236,7 @@ class Order(Frozen):
         n = min(finding.n for finding in each)
         # all must hold, so none needs a correction to support; any may fail, so those need Holm's to contradict
         reverse = holm(sign_flip_test(one.pairs.values, alternative="less", threshold=bar(self.at_least)).p
-                       for one in found)
+                       if one.test.n and not one.pairs.undefined else 1.0 for one in found)
         wrong = [f"{other} is better than {arm}" if self.at_least <= 0 else f"{arm} is not so much better than {other}"
                  for (arm, other), p in zip(pairs, reverse, strict=True) if p <= (1 - evidence.level) / 2]
         if wrong:

@@ -8,7 +8,7 @@ when it is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from harness.analysis.claim_finding import Finding, Missing, Word
 from harness.analysis.claim_tests import KINDS, Evidence
 from harness.analysis.comparison import Run, data_name
 from harness.analysis.study_analysis import PartResult
+from harness.analysis.study_answer import listed
 from harness.errors import InputError, unknown
 from harness.spec import Frozen
-from harness.stats.intervals import LEVEL
-from harness.stats.sequential import SequentialPlan
+from harness.stats.power import smallest_n
 from harness.yaml_file import YamlFile
 
 CLAIMS = Path(__file__).parent.parent / "claims"
@@ -177,8 +177,9 @@ def judge(claim: Claim, manifest: Manifest, results: Sequence[PartResult], out: 
     runs = [run for arm in involved for run in arm.runs.values()]
     link = f"{out}/report.html#claim-{claim.name}" if out is not None else ""
     try:
-        finding = _scale(claim, part, involved, runs) or claim.test.find(Evidence(part, _level(manifest)))
-        finding = _failed(involved, finding)
+        finding = (_scale(claim, part, involved, runs) or _before_the_first_look(manifest, part)
+                   or claim.test.find(Evidence(part, 1 - part.alpha)))
+        finding = _uncorrected(manifest, _failed(involved, finding))
     except Missing as missing:
         finding = Finding("inconclusive", str(missing), "", 0)
     except InputError as error:                    # measured in ways that cannot be compared
@@ -212,14 +213,20 @@ def _involved(claim: Claim, part: PartResult) -> list:
     return [arm for arm in part.arms if not names or arm.arm.name in names]
 
 
-def _level(manifest: Manifest) -> float:
-    """95 %; with --seeds auto, the level at which an interval may be read wherever the looks ended."""
-    looks = manifest.looks
-    if looks is None:
-        return LEVEL
-    plan = SequentialPlan(looks.min_seeds, looks.max_seeds, looks.counts)
-    made = [count for count in plan.counts if count <= len(manifest.seeds)]
-    return plan.interval_level(made[-1]) if made else LEVEL
+def _before_the_first_look(manifest: Manifest, part: PartResult) -> Finding | None:
+    """With --seeds auto a claim is judged at looks only, like everything else."""
+    if part.alpha:
+        return None
+    return Finding("inconclusive", f"too few seeds: the first look is at {manifest.looks.counts[0]}", "", part.seeds)
+
+
+def _uncorrected(manifest: Manifest, finding: Finding) -> Finding:
+    """The finding, with what its interval cannot know: that seeds were added after a look that could decide."""
+    counts = [str(count) for count in manifest.earlier_counts if count >= smallest_n()]
+    if not counts or not finding.numbers:
+        return finding
+    return replace(finding, numbers=f"{finding.numbers}; seeds were added after the results of {listed(counts)} were "
+                                    "seen, which no interval is corrected for")
 
 
 def _scale(claim: Claim, part: PartResult, involved: Sequence, runs: Sequence[Run]) -> Finding | None:

@@ -2,7 +2,9 @@
 
 One part of a study (a suite under a matching) has one primary outcome, and its family of tests is that
 outcome's comparisons of every arm with the base: p values are Holm's over that family, and a verdict comes
-from them only. What else is shown (other metrics, time to quality) is not corrected and decides nothing.
+from them only. A factorial design's effects are a second family, and the tie letters of all pairs a third, each
+with its own Holm. What else is shown (other metrics, time to quality) is not corrected and decides nothing.
+With ``--seeds auto`` all of them hold over all looks together; seeds beyond the last whole look wait for the next.
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ from harness import suites
 from harness.ablation.manifest import Manifest, Part, PlannedArm
 from harness.analysis.run_files import Run
 from harness.analysis.study_answer import answer
-from harness.analysis.study_runs import Collected, arm_runs, by_arm, collect, curves, one_protocol, values
+from harness.analysis.study_runs import (
+    Collected,
+    arm_runs,
+    by_arm,
+    collect,
+    curves,
+    one_protocol,
+    seen_at_look,
+    values,
+)
 from harness.errors import unknown
 from harness.record import Metric
 from harness.stats.factorial import FactorialEffects, factorial_effects
@@ -47,7 +58,8 @@ class ArmResult:
     adjusted_p: float                              # Holm over the part's arms; NaN for the base, without pairs, and
                                                    # with --seeds auto, where the plan of looks decides
     verdict: Verdict
-    detectable: float                              # at this n, 80 % power, Holm's first step; in the metric's unit
+    detectable: float                              # at this n, 80 % power, Holm's first step; in the metric's unit.
+                                                   # With looks, at what the looks so far may spend
     needed: float                                  # seeds to decide a difference as large as the one that was seen
     letters: str                                   # tie letters; "" where no pair could be told apart, or pairs are
                                                    # too many to test
@@ -71,6 +83,8 @@ class PartResult:
     correction: str = ""                           # what the p values or decisions are corrected for, in words
     level: float = LEVEL                           # of the intervals of differences
     missing: int = 0                               # runs that were planned and are not there
+    spent: float = ALPHA                           # error that may be spent so far; with looks less, 0 before the first
+    alpha: float = ALPHA                           # of ties, effects and claims: what the last look adds to ``spent``
 
     @property
     def base(self) -> ArmResult:
@@ -98,20 +112,24 @@ def analyse(manifest: Manifest, runs: Sequence[Run]) -> tuple[PartResult, ...]:
 
 
 def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartResult:
+    present = sum(map(len, collected.arms.values()))
+    comparisons, plan, looks = len(part.arms) - 1, None, manifest.looks
+    decisions, level, spent, alpha = {}, LEVEL, ALPHA, ALPHA
+    if looks:
+        collected, looked = seen_at_look(collected, manifest.seeds, looks.counts)
     metric, outcome = _outcome(part, collected)
-    comparisons, plan = len(part.arms) - 1, None
-    decisions, level = {}, LEVEL
-    if manifest.looks:
-        looks = manifest.looks
+    if looks:
         plan = SequentialPlan(looks.min_seeds, looks.max_seeds, looks.counts, ALPHA, comparisons)
         decisions = plan.decide_family(_in_order(manifest.seeds, part, collected, outcome, metric.direction))
-        looked = max((decision.seeds for decision in decisions.values()), default=0)
-        level = plan.interval_level(looked) if looked else LEVEL
+        spent = alpha = 0.0
+        if looked:
+            level, spent = plan.interval_level(looked), ALPHA * plan.spent_by(looked)
+            alpha = (1 - level) * comparisons
     compared = _against_base(part, outcome, metric.direction, level)
     # an arm whose runs are still to come keeps its place in the family: p = 1, not none
     p = [comparison.test.p for comparison in compared.values()]
     adjusted = dict(zip(compared, holm(1.0 if math.isnan(one) else one for one in p), strict=True))
-    ties = _ties(outcome, metric.direction)
+    ties = _ties(outcome, metric.direction, alpha)
     speeds = _speeds(part, collected)
     arms = []
     for arm in part.arms:
@@ -119,17 +137,18 @@ def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartR
         corrected = math.nan if comparison is None or plan or not comparison.test.n else float(adjusted[arm.name])
         arms.append(ArmResult(
             arm, collected.arms[arm.name], mean_interval(outcome[arm.name].values()), comparison, corrected,
-            _verdict(comparison, corrected, decision), *_sight(comparison, comparisons),
+            _verdict(comparison, corrected, decision), *_sight(comparison, comparisons, spent),
             ties.letters[arm.name] if ties.decidable else "",
             speeds.get(arm.name), decision))
     also_metrics = {key: one_protocol(part, collected.arms, key) for key in part.also}
     also_metrics = {key: found for key, found in also_metrics.items() if found and found.direction != "none"}
     also = {key: _against_base(part, {name: values(runs, key) for name, runs in collected.arms.items()},
                                found.direction, LEVEL) for key, found in also_metrics.items()}
-    present = sum(len(arm.runs) for arm in arms)
-    result = PartResult(part, metric, tuple(arms), ties, _effects(manifest, part, outcome, metric.direction), also,
+    effects = _effects(manifest, part, outcome, metric.direction, 1 - alpha if alpha else LEVEL)
+    missing = len(part.arms) * len(manifest.seeds) - present
+    result = PartResult(part, metric, tuple(arms), ties, effects, also,
                         collected.excluded + _undefined(outcome, metric), "", also_metrics,
-                        _correction(manifest, part), level, len(part.arms) * len(manifest.seeds) - present)
+                        _correction(manifest, part), level, missing, spent, alpha)
     return replace(result, answer=answer(result, manifest))
 
 
@@ -182,24 +201,30 @@ def _verdict(comparison: PairedComparison | None, adjusted_p: float, decision: D
     return "better" if side > 0 else "worse" if side < 0 else "undecided"
 
 
-def _sight(comparison: PairedComparison | None, comparisons: int) -> tuple[float, float]:
-    """The difference that is detectable, and the seeds that the one seen would need; NaN below two pairs."""
+def _sight(comparison: PairedComparison | None, comparisons: int, spent: float) -> tuple[float, float]:
+    """The difference that is detectable, and the seeds that the one seen would need; NaN below two pairs.
+
+    ``spent``: the error that may be spent by now. At an early look that is less than 5 %, and less is detectable.
+    """
     if comparison is None or not comparison.test.n:
         return math.nan, math.nan
     n, sd = comparison.test.n, comparison.sd
-    if n < smallest_n(ALPHA, comparisons=comparisons):
+    if not spent or n < smallest_n(spent, comparisons=comparisons):
         detectable = math.inf
     else:
-        detectable = minimum_detectable_effect(sd, n, alpha=ALPHA, comparisons=comparisons)
+        detectable = minimum_detectable_effect(sd, n, alpha=spent, comparisons=comparisons)
     return detectable, seeds_needed(comparison.test.mean, sd, alpha=ALPHA, comparisons=comparisons)
 
 
-def _ties(outcome: Mapping[str, Mapping[int, float]], direction: str) -> TieGroups:
-    """Tie groups; without letters where testing all pairs would take long. So many letters say little anyway."""
+def _ties(outcome: Mapping[str, Mapping[int, float]], direction: str, alpha: float) -> TieGroups:
+    """Tie groups; without letters where testing all pairs would take long. So many letters say little anyway.
+
+    Without letters before the first look, too: then ``alpha`` is 0.
+    """
     pairs, n = math.comb(len(outcome), 2), max(map(len, outcome.values()))
     one_test = 50 + 2 ** (n / 2) / 10 if n <= 30 else 500 * n      # microseconds, as measured on one core
-    if pairs * one_test <= TIE_WORK:
-        return tie_groups(outcome, direction=direction)
+    if alpha and pairs * one_test <= TIE_WORK:
+        return tie_groups(outcome, direction=direction, alpha=alpha)
     sign = -1 if direction == "higher" else 1
     means = {name: mean_interval(its.values()).mean for name, its in outcome.items()}
     order = sorted(outcome, key=lambda name: (math.isnan(means[name]), sign * means[name], name))
@@ -217,17 +242,18 @@ def _speeds(part: Part, collected: Collected) -> dict[str, TimeToQuality]:
 
 
 def _effects(manifest: Manifest, part: Part, outcome: Mapping[str, Mapping[int, float]],
-             direction: str) -> FactorialEffects | None:
+             direction: str, level: float) -> FactorialEffects | None:
     if not part.axes or manifest.study.design == "one_at_a_time" or not any(outcome.values()):
         return None
     cells = {tuple(arm.levels[axis] for axis in part.axes): outcome[arm.name] for arm in part.arms}
-    return factorial_effects(cells, part.axes, direction=direction)
+    return factorial_effects(cells, part.axes, direction=direction, level=level)
 
 
 def _correction(manifest: Manifest, part: Part) -> str:
     """What the decisions are corrected for."""
     comparisons = len(part.arms) - 1
     family = f"{comparisons} comparison{'s' if comparisons > 1 else ''} with {part.base.name}"
+    family += ", in this part alone" if len(manifest.parts) > 1 else ""
     if manifest.looks:
         counts = ", ".join(map(str, manifest.looks.counts))
         return f"closed testing over {family} and planned looks at {counts} seeds, 5 % error over all of them"

@@ -24,7 +24,7 @@ NAMED = 6                                          # arms that a sentence names 
 def answer(result: PartResult, manifest: Manifest) -> str:
     """Effects of the factors where the design has them, else arms against the base; then what qualifies it."""
     if result.effects and result.effects.effects:
-        finding = _factors(result)
+        finding = _factors(result, manifest)
     else:
         finding = _arms(result, manifest)
     return " ".join(filter(None, [*finding, _lost(result), _missing(result), uncorrected(result, manifest)]))
@@ -33,8 +33,8 @@ def answer(result: PartResult, manifest: Manifest) -> str:
 def uncorrected(result: PartResult, manifest: Manifest) -> str:
     """What the p values cannot know: that seeds were added after a look at results."""
     # a look at too few seeds to decide anything could not have been stopped at
-    looks = [count for count in manifest.earlier_counts
-             if count >= smallest_n(ALPHA, comparisons=result.comparisons)]
+    family = min(result.comparisons, _effect_tests(result) or result.comparisons)
+    looks = [count for count in manifest.earlier_counts if count >= smallest_n(ALPHA, comparisons=family)]
     return (f"Seeds were added after the results of {listed([str(count) for count in looks])} were seen, which no p "
             "is corrected for; --seeds auto would be.") if looks else ""
 
@@ -54,6 +54,9 @@ def _arms(result: PartResult, manifest: Manifest) -> list[str]:
     arms, base = result.arms[1:], quoted(result.base.arm.name)
     if not result.seeds:
         return [f"Nothing can be said yet: no seed has a finished run of {base} and of another arm."]
+    if manifest.looks and not result.spent:
+        return [f"Nothing is decided before the first look, at {manifest.looks.counts[0]} seeds; this has "
+                f"{result.seeds}.", _so_far(result)]
     needed, family = smallest_n(ALPHA, comparisons=result.comparisons), _count(result.comparisons, "comparison")
     if result.seeds < needed and not any(arm.decision for arm in arms):
         return [f"Nothing can be decided yet: {needed} seeds are needed for {family}; this has {result.seeds}.",
@@ -93,16 +96,16 @@ def _reason(result: PartResult, manifest: Manifest, arm: ArmResult) -> str:
 
 
 def _undecided(result: PartResult, arms: list[ArmResult]) -> list[str]:
-    base, needed = quoted(result.base.arm.name), smallest_n(ALPHA, comparisons=result.comparisons)
+    base, needed = quoted(result.base.arm.name), smallest_n(result.spent, comparisons=result.comparisons)
     untested = [arm for arm in arms if not arm.comparison.test.n]
     same = [arm for arm in arms if arm.comparison.test.n and not any(arm.comparison.pairs.values)]
     short = [arm for arm in arms if 0 < arm.comparison.test.n < needed and arm not in same]
     tied = [arm for arm in arms if arm not in untested + same + short]
+    later = min((arm.decision.next_look for arm in arms if arm.decision and arm.decision.next_look), default=None)
     sentences = []
     if tied:
         pairs = [arm.comparison.test.n for arm in tied]
         seeds = f"{min(pairs)} to {max(pairs)}" if min(pairs) < max(pairs) else f"{pairs[0]}"
-        later = min((arm.decision.next_look for arm in tied if arm.decision and arm.decision.next_look), default=None)
         sentences.append(f"{_names(tied)} cannot be told apart from {base}: a difference under "
                          f"{amount(result, max(arm.detectable for arm in tied))} could well go unseen with {seeds} "
                          f"seeds (power 80 %){f'; the next look is at {later} seeds' if later else ''}.")
@@ -113,7 +116,9 @@ def _undecided(result: PartResult, arms: list[ArmResult]) -> list[str]:
         told = "; ".join(f"{quoted(arm.arm.name)} is {_difference(result, arm)} over {_seeds(arm.comparison.test.n)}"
                          for arm in short[:NAMED])
         more = f"; {len(short) - NAMED} more" if len(short) > NAMED else ""
-        sentences.append(f"Not to be decided with so few seeds, as {needed} are needed for {family}: {told}{more}.")
+        next_one = f"; the next look is at {later} seeds" if later else ""
+        sentences.append(f"Not to be decided with so few seeds, as {needed} are needed for {family}: {told}{more}"
+                         f"{next_one}.")
     if untested:
         sentences.append(f"No finished seed is shared with {base} by {_names(untested)}.")
     return sentences
@@ -176,18 +181,30 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def _factors(result: PartResult) -> list[str]:
-    """Main effects and interactions that hold after Holm, and those that cannot be told from none."""
+def _effect_tests(result: PartResult) -> int:
+    """Tests in the family of effects: aliased ones are one test. 0 without factors."""
+    effects = result.effects.effects if result.effects else ()
+    return len({frozenset((effect.label, *effect.aliases)) for effect in effects})
+
+
+def _factors(result: PartResult, manifest: Manifest) -> list[str]:
+    """Main effects and interactions that hold after Holm, and those that cannot be told from none.
+
+    With looks, each look tests them at what it adds to the error, so that 5 % holds over all looks.
+    """
     effects = result.effects.effects
-    # aliased effects are one test
-    family = len({frozenset((effect.label, *effect.aliases)) for effect in effects})
-    n, needed = effects[0].interval.n, smallest_n(ALPHA, comparisons=family)
+    family, n = _effect_tests(result), effects[0].interval.n
+    if manifest.looks and not result.alpha:
+        return [f"Nothing is decided before the first look, at {manifest.looks.counts[0]} seeds; "
+                f"{_count(n, 'seed')} {'has' if n == 1 else 'have'} every run."]
+    needed = smallest_n(result.alpha, comparisons=family)
     if n < needed:
         return [f"No effect can be decided yet: {needed} seeds are needed for {_count(family, 'effect')}; "
                 f"{_count(n, 'seed')} {'has' if n == 1 else 'have'} every run."]
-    decided = [effect for effect in effects if effect.adjusted_p <= ALPHA]
-    sentences = [f"{_effect(result, effect)} (95 % interval {_bounds(effect.interval)}, {_count(n, 'seed')}, "
-                 f"{format_p(effect.adjusted_p)} after Holm over {_count(family, 'effect')}){_aliases(effect)}."
+    decided = [effect for effect in effects if effect.adjusted_p <= result.alpha]
+    level, bar = 100 * (1 - result.alpha), f", against {result.alpha:.2g} at this look" if manifest.looks else ""
+    sentences = [f"{_effect(result, effect)} ({level:.4g} % interval {_bounds(effect.interval)}, {_count(n, 'seed')}, "
+                 f"{format_p(effect.adjusted_p)} after Holm over {_count(family, 'effect')}{bar}){_aliases(effect)}."
                  for effect in decided]
     mains = [f"of {effect.label}" for effect in effects if effect not in decided and len(effect.term) == 1]
     crossed = [effect.label for effect in effects if effect not in decided and len(effect.term) > 1]

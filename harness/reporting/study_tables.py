@@ -120,7 +120,8 @@ def _notes(result: PartResult) -> list[str]:
         notes.append("detectable none: with so few seeds no difference, however large, could be decided.")
     notes.append("detectable: the smallest true difference that this many seeds find with 80 % chance under the "
                  "correction; seeds needed: how many would find a difference as large as the one seen.")
-    notes.append("ties: two arms share a letter where no test of all pairs (Holm) tells them apart."
+    share = f", at the {100 * result.alpha:.2g} % error that this look adds" if looks else ""
+    notes.append(f"ties: two arms share a letter where no test of all pairs (Holm{share}) tells them apart."
                  if any(arm.letters for arm in result.arms) else
                  "ties: not shown; over all pairs of arms, these seeds are too few to tell any two apart (Holm)."
                  if not result.ties.decidable and result.ties.groups else "")
@@ -135,13 +136,13 @@ def effects_grid(result: PartResult) -> Grid | None:
     if found is None or not found.effects:
         return None
     decimals = shared_decimals(effect.interval for effect in found.effects)
-    aliased = any(effect.aliases for effect in found.effects)
+    aliased, level = any(effect.aliases for effect in found.effects), 1 - result.alpha if result.alpha else 0.95
     headings = (Heading("effect", words=True), Heading("of", words=True, choose=True), Heading("size"),
-                Heading("interval", "95 %"), Heading("in SDs"), Heading("p"), Heading("p", "Holm"),
+                Heading("interval", f"{100 * level:.3g} %"), Heading("in SDs"), Heading("p"), Heading("p", "Holm"),
                 *([Heading("not told apart from", words=True)] if aliased else []))
     rows = tuple((Entry(effect.label, strong=len(effect.term) == 1), _order(len(effect.term)),
                   Entry(fixed(effect.interval.mean, decimals, sign=True), effect.interval.mean,
-                        strong=effect.adjusted_p <= 0.05),
+                        strong=effect.adjusted_p <= result.alpha),
                   Entry(bounds(effect.interval, decimals), effect.interval.low),
                   Entry(fixed(effect.effect_size, 2, sign=True), effect.effect_size),
                   Entry(format_p(effect.p), effect.p), Entry(format_p(effect.adjusted_p), effect.adjusted_p),
@@ -150,6 +151,9 @@ def effects_grid(result: PartResult) -> Grid | None:
     notes = [f"Positive {better} {result.metric.label}. A main effect is the change from the factor's first level, "
              "averaged over the settings of the others; an interaction is how much one's effect changes with the "
              "other. Sign-flip test over seeds; Holm over this table."]
+    if any(arm.decision for arm in result.arms):
+        notes.append(f"This look tests them at the {100 * result.alpha:.2g} % error that it adds, so that 5 % holds "
+                     "over all looks.")
     if found.fraction < 1:
         notes.append(f"A fraction of {found.fraction:.3g} of all combinations was run.")
     if found.inestimable:

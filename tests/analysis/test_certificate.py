@@ -146,4 +146,6 @@ def test_what_all_parts_share_is_said_once(tmp_path):
     manifest, runs = study(tmp_path, matching=("none", "params"))
     found = certified(manifest, runs)
     assert len(found["budget"]) == 1 and found["budget"][0].text.startswith("Every arm")
+    assert "2 parts (segmentation; segmentation, equal params) is a family of its own" in only(found, "families").text
+    assert "up to 10 %" in only(found, "families").text
     assert [one.text.partition(":")[0] for one in found["matched"]] == ["segmentation", "segmentation, equal params"]

@@ -346,9 +346,43 @@ def test_only_claims_of_cost_wait_for_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_undefined_and_negative_values_are_left_out_of_ratios(tmp_path):
+def test_before_the_first_look_no_claim_is_judged(tmp_path):
+    claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
+    looks = Looks(min_seeds=8, max_seeds=16, counts=(8, 12, 16))
+    found = judge(claim, *results_of(tmp_path, pair(1.4, 7), looks=looks))
+    assert (found.verdict, found.why) == ("inconclusive", "too few seeds: the first look is at 8")
+
+
+def test_between_looks_a_claim_stays_as_it_was_at_the_last(tmp_path):
+    claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
+    looks = Looks(min_seeds=8, max_seeds=12, counts=(8, 12))
+    last = judge(claim, *results_of(tmp_path / "a", pair(1.4, 8), looks=looks))
+    values = pair(1.4, 8)
+    values = {name: [*its, 0.1, 0.9, 0.1] for name, its in values.items()}
+    between = judge(claim, *results_of(tmp_path / "b", values, looks=looks))
+    assert (between.verdict, between.numbers, between.n) == (last.verdict, last.numbers, 8)
+
+
+def test_an_undefined_step_of_an_order_leaves_it_open(tmp_path):
+    values = {"a": [0.5] * 8, "b": list(np.linspace(0.6, 0.65, 8)), "c": list(np.linspace(0.4, 0.41, 8))}
+    claim = claim_of("order", chains=[["a", "b", "c"]])
+    assert judge(claim, *results_of(tmp_path / "a", values)).verdict == "contradicted"
+    values["b"][0] = 0.0                           # has no logarithm: it is not one seed fewer
+    assert judge(claim, *results_of(tmp_path / "b", values)).verdict == "inconclusive"
+
+
+def test_seeds_added_after_a_look_are_told(tmp_path):
+    claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
+    manifest, results = results_of(tmp_path, pair(1.4))
+    for counts, told in (((5,), False), ((6,), True)):            # five seeds could not have decided it
+        found = judge(claim, manifest.model_copy(update={"earlier_counts": counts}), results)
+        assert ("added after the results of 6 were seen" in found.numbers) == told
+
+
+def test_undefined_and_negative_values_leave_a_claim_open(tmp_path):
     values = pair(1.4, n=8)
     values["arm"][0], values["arm"][1] = math.nan, -0.1
     found = judge(claim_of("ratio", arm="arm", reference="base", at_least=15), *results_of(tmp_path, values))
     assert found.n == 6
+    assert (found.verdict, found.why) == ("inconclusive", "undefined on 2 of 8 seeds")
     assert claims_view.table([found]).row_count == 1

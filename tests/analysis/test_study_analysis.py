@@ -174,6 +174,36 @@ def test_a_look_waits_for_seeds_that_are_still_to_come(tmp_path):
     runs = [run for run in runs if run.record.spec.seeds.init != 11 or run.record.spec.options]    # the base's
     result, = analyse(sequential(manifest, (8, 12, 16)), runs)
     assert {one.decision.seeds for one in result.arms[1:]} == {8} and result.missing == 1
+    # what is shown is what was seen at that look, whatever has come in since
+    assert {one.comparison.test.n for one in result.arms[1:]} == {8}
+    assert "seed 9: waits for the look at 12 seeds" in result.excluded
+
+
+def test_what_an_early_look_can_see_is_what_it_may_spend(tmp_path):
+    manifest, runs = study(tmp_path, seeds=12)
+    early = [run for run in runs if run.record.spec.seeds.init < 8]
+    first, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)), early)
+    assert {one.detectable for one in first.arms[1:]} == {math.inf} and {one.letters for one in first.arms} == {""}
+    assert "so few seeds, as 10 are needed" in first.answer and "the next look is at 12 seeds" in first.answer
+    second, = analyse(sequential(manifest, (8, 12, 16)), runs)
+    fixed, = analyse(manifest, runs)
+    assert (second.spent, second.alpha) == pytest.approx((0.05 * 9 / 16, 0.05 * 5 / 16))
+    assert fixed.spent == fixed.alpha == 0.05
+    for one, other in zip(second.arms[1:], fixed.arms[1:], strict=True):
+        assert other.detectable < one.detectable < math.inf
+    none, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)),
+                    [run for run in runs if run.record.spec.seeds.init < 7])
+    assert "Nothing is decided before the first look, at 8 seeds; this has 7." in none.answer
+
+
+def test_effects_and_letters_of_a_look_are_tested_at_its_share(tmp_path):
+    manifest, runs = study(tmp_path, axes=True, effects={"depth 3": 0.05}, seeds=8)
+    fixed, = analyse(manifest, runs)
+    assert "depth 3 is better than 2" in fixed.answer and "95 % interval" in fixed.answer
+    assert len(set("".join(one.letters for one in fixed.arms))) > 1
+    looked, = analyse(sequential(manifest, (8, 16, 20)), runs)    # 0.8 % at the first, of which 8 seeds cannot decide
+    assert "is better than 2" not in looked.answer and "10 seeds are needed for 3 effects" in looked.answer
+    assert {one.letters for one in looked.arms} == {""}
 
 
 def test_seeds_added_after_results_were_seen_are_told(tmp_path):
