@@ -53,9 +53,6 @@ def ablate(asked: Asked, console: Console) -> int:
     out = asked.out or Path("results") / "local" / f"ablate-{Path(asked.name).stem}-{Path(asked.request.profile).stem}"
 
     looks = _looks(most, len(designs) - 1) if most else None
-    if not asked.dry_run:
-        from harness.execute import prepare
-        prepare(out)                               # a folder that cannot be written is found before the work
     from harness.ablation.study_plan import plan_suite
     plans = [plan_suite(study, file, designs, replace(asked.request, suite=name), out / "cache", matchings)
              for name in names]
@@ -68,6 +65,8 @@ def ablate(asked: Asked, console: Console) -> int:
     if asked.dry_run:
         return dry_run(manifest, data, out, tune, console)
 
+    from harness.execute import prepare
+    prepare(out)                                   # only now: a study that is refused leaves no folder behind
     manifest = continued(manifest, out)
     sweep = Sweep(manifest, data, out, console, fresh_process=not asked.in_process)
     if tune:

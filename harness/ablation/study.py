@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness import networks, suites
 from harness.errors import InputError, unknown
@@ -23,6 +23,7 @@ from harness.spec import Frozen, TrainSpec
 from harness.yaml_file import Place, YamlFile
 
 STUDIES = Path(__file__).parent.parent / "studies"
+CLAIMS = Path(__file__).parent.parent / "claims"
 SECTIONS = {"options", "train", "settings", "data"}
 PLAIN = {"variant": "plain"}                       # what an arm is that does not say
 MATCHES = ("none", "params", "macs", "latency")
@@ -54,9 +55,14 @@ class Study(Frozen):
     generators: dict[str, str] = Field(default_factory=dict)  # with fraction: "c": "a * b" (two levels each)
     common: Change = Field(default_factory=dict)   # changes to every arm, the base included
     seeds: int | tuple[int, ...] = 8               # how many (0, 1, ...), or which
-    match: tuple[Matching, ...] = ("none",)        # every arm is run under each; the first is the primary one
+    match: tuple[Matching, ...] = ("none",)        # one, or a list: every arm is run under each; the first is primary
     tune: int = Field(0, ge=0)                     # learning-rate trials per arm, on validation data
     claims: tuple[str, ...] = ()                   # that this study bears on (names in claims/)
+
+    @field_validator("match", mode="before")
+    @classmethod
+    def _one_matching(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -82,8 +88,8 @@ def read_study(name: str) -> tuple[Study, YamlFile, tuple[ArmDesign, ...]]:
     """A shipped study by name, or anyone's by path: as data, its file, and its arms with the base first.
 
     Raises InputError, with file, line and nearest valid name, for everything that can be seen without torch:
-    YAML that is not YAML, unknown entries, suites, metrics, curves, variants and budget names, a seed given
-    twice, no seeds, arms that come from each other in a cycle, an axis of one level.
+    YAML that is not YAML, unknown entries, suites, metrics, curves, claims, variants and budget names, a seed
+    given twice, no seeds, arms that come from each other in a cycle, an axis of one level.
     """
     path = STUDIES / f"{name}.yaml"
     if name.endswith((".yaml", ".yml")):
@@ -94,6 +100,10 @@ def read_study(name: str) -> tuple[Study, YamlFile, tuple[ArmDesign, ...]]:
     study = file.validate(Study)
     _check_seeds(study, file)
     _check_suites(study, file)
+    shipped = sorted(path.stem for path in CLAIMS.glob("*.yaml"))
+    for i, claim in enumerate(study.claims):
+        if claim not in shipped:
+            raise file.error(("claims", i), unknown("claim", claim, shipped))
     for place, change in _changes(study):
         _check_change(study, file, place, change)
     arms = _arms(study, file) if study.arms else _design(study, file)

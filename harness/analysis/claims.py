@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.ablation.manifest import Manifest, Part
-from harness.ablation.study import read_study
+from harness.ablation.study import CLAIMS, read_study
 from harness.analysis.claim_cost import Cost
 from harness.analysis.claim_finding import Finding, Missing, Word
 from harness.analysis.claim_tests import KINDS, Evidence
@@ -27,7 +27,6 @@ from harness.spec import Frozen
 from harness.stats.power import smallest_n
 from harness.yaml_file import YamlFile
 
-CLAIMS = Path(__file__).parent.parent / "claims"
 COSTS = ("parameters", "macs", "flops", "step_ms", "train_images_per_s", "sampling_images_per_s",
          "inference_images_per_s", "peak_memory_bytes")
 FAMILY = ("Each claim is tested by itself at 5 %, whatever the number of claims: of twenty false ones, one may look "

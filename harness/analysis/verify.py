@@ -89,17 +89,18 @@ def check_file(out: Path, again: Path, path: Path, findings: Findings) -> None:
         return
     recomputed = read_cells(again / path)
     for place in [*stated, *(place for place in recomputed if place not in stated)]:
-        mine, other = (_plain(cells[place], folder) if place in cells else None
-                       for cells, folder in ((stated, out), (recomputed, again)))
+        mine, other = (_plain(cells[place], out, again) if place in cells else None for cells in (stated, recomputed))
         if mine is None or other is None or not (mine == other or _same_number(mine, other)):
             findings.wrong(str(path), place, "absent" if mine is None else mine, "absent" if other is None else other)
         findings.checked += 1
 
 
-def _plain(text: str, folder: Path) -> str:
-    """Without the path of the folder itself, which a report may hold; a bare name may be any word of it."""
-    text = text.replace(str(folder.resolve()), "DIR")
-    return text.replace(str(folder), "DIR") if len(folder.parts) > 1 else text
+def _plain(text: str, *folders: Path) -> str:
+    """Without the paths of the folders, which reports and records may hold; a bare name may be any word of them."""
+    for folder in folders:
+        text = text.replace(str(folder.resolve()), "DIR")
+        text = text.replace(str(folder), "DIR") if len(folder.parts) > 1 else text
+    return text
 
 
 def _same_number(mine: str, other: str) -> bool:

@@ -117,7 +117,8 @@ def test_auto_adds_seeds_until_the_plan_ends(study, tmp_path, no_report):
 def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch, no_report):
     monkeypatch.setattr(ablation.Sweep, "undecided", lambda self: [])
     assert ablate(asked(study(), tmp_path, seeds="auto", max_seeds=8), quiet()) == 0
-    assert len(read_manifest(tmp_path / "out").seeds) == 6
+    manifest = read_manifest(tmp_path / "out")
+    assert len(manifest.seeds) == manifest.looks.counts[0] == 7    # 6 seeds cannot decide what a first of two looks may
 
 
 @pytest.mark.parametrize("changes, says", [
@@ -132,7 +133,7 @@ def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch, no_report)
 def test_what_cannot_run_is_refused_with_its_line(study, tmp_path, changes, says):
     with pytest.raises(InputError, match=says):
         ablate(asked(study(**changes), tmp_path), quiet())
-    assert not list((tmp_path / "out").glob("runs/*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_impossible_match_is_refused_with_its_line(study, tmp_path):

@@ -84,6 +84,8 @@ def line_of(text, words):
     ({"seeds": [0, 3, 3]}, "- 3", "seed 3 is given twice"),
     ({"seeds": [-1, 2]}, "seeds", "0 or more"),
     ({"match": ["parms"]}, "match", "match.0"),
+    ({"match": "parms"}, "match", "'none', 'params', 'macs' or 'latency'"),
+    ({"claims": ["skips_raise_dise"]}, "- skips", "unknown claim 'skips_raise_dise'; did you mean 'skips_raise_dice'?"),
     ({"suites": {"segmentatoin": SUITE["segmentation"]}}, "segmentatoin", "did you mean 'segmentation'?"),
     ({"suites": {"segmentation": {"outcome": "dice"}}}, "outcome", "unknown metric 'dice'; did you mean 'dice_m"),
     ({"suites": {"segmentation": {**SUITE["segmentation"], "also": ["iou_mackro"]}}}, "also", "unknown metric"),
@@ -121,3 +123,7 @@ def test_an_unknown_study_is_named_with_the_nearest():
     with pytest.raises(InputError, match="unknown study 'skip'; did you mean 'skips'?"):
         read_study("skip")
     assert "skips" in study_names()
+
+
+def test_a_single_matching_needs_no_list(tmp_path):
+    assert read_study(written(tmp_path, {**ARMS, "match": "params"}))[0].match == ("params",)

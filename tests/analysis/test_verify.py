@@ -264,3 +264,12 @@ def test_bad_input_is_one_line(tmp_path, out, record):
     for path in (out / "runs").glob("*/record.json"):
         path.write_text("{")
     refused(bench("verify", out), "no readable record")
+
+
+def test_a_path_into_the_results_folder_is_no_difference(tmp_path):
+    """A record may name a profile that lies in its own results folder; both reports then say the same path."""
+    for side in ("stated", "again"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "t.csv").write_text(f"name,value\nprofile,{tmp_path / 'stated'}/profile.yaml\n")
+    check_file(tmp_path / "stated", tmp_path / "again", Path("t.csv"), findings := Findings())
+    assert findings.checked and not findings.differences
