@@ -223,3 +223,23 @@ def inspect(name: str, as_json: bool, size: int | None, depth: int | None, chang
     """
     from harness.inspection.table import show
     show(name, size, changes, depth=depth, as_json=as_json, svg=svg)
+
+
+@main.command()
+@click.argument("name", metavar="NAME")
+@click.option("--memory", required=True, metavar="SIZE", help="What there is, e.g. 24GB or 16GiB.")
+@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Find the largest batch at this side.  "
+              "[default: 64, or the preset's]")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Find the largest image in batches of N.")
+@click.option("--training/--inference", default=True, show_default=True, help="A step of AdamW, or a forward pass.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16, by autocast.")
+@click.option("--ema", is_flag=True, help="Averaged weights are kept, too.")
+@click.option("--set", "changes", multiple=True, metavar="ARGUMENT=VALUE",
+              help="An argument of the network's build, e.g. width=64; may be given more than once.")
+def fit(name: str, memory: str, size: int | None, batch: int | None, changes: tuple[str, ...], **asked) -> None:
+    """The largest batch or image that fits into a memory, computed without running NAME.
+
+    NAME is a variant, a preset, or anyone's network, as for inspect.
+    """
+    from harness.inspection.fit import show
+    show(name, memory, size, batch, changes, **asked)

@@ -1,0 +1,190 @@
+"""What ``bench.py fit`` answers: the largest batch, or the largest image, that a memory holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import InputError, unknown
+from harness.inspection.memory import PRECISIONS, MemoryEstimate, predict_memory
+from harness.inspection.network import REFUSALS, Subject, parse_changes, subject, words
+
+UNITS = {"B": 1, **{f"{prefix}B": 1000 ** (i + 1) for i, prefix in enumerate("kMGT")},
+         **{f"{prefix}iB": 1024 ** (i + 1) for i, prefix in enumerate("KMGT")}}
+LABELS = {"parameters": "parameters and buffers", "gradients": "gradients", "optimizer": "optimiser state (AdamW)",
+          "ema": "averaged weights", "inputs": "batch and target", "activations": "activations saved for backward",
+          "workspace": "being computed", "total": "total"}
+LARGEST_BATCH, LARGEST_SIDE = 2 ** 20, 2 ** 14
+STEPS = (1, 2, 4, 8, 16, 32, 64)                   # pixels by which the side of an image may have to grow
+NOTE = ("Tensors are counted. A GPU's context, its libraries' workspaces and the allocator's gaps come on top: give "
+        "--memory less than the card has.")
+
+
+def parse_bytes(text: str) -> int:
+    """"24GB" -> 24 * 10^9, "24GiB" -> 24 * 2^30. Raises InputError for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not found:
+        raise InputError(f"--memory {text}: write it as a number and a unit, e.g. 24GB")
+    unit = next((known for known in UNITS if known.lower() == found[2].lower()), None)
+    if unit is None:
+        raise unknown("unit of memory", found[2], UNITS)
+    size = int(float(found[1]) * UNITS[unit])
+    if not size:
+        raise InputError(f"--memory {text}: that is nothing")
+    return size
+
+
+def shown_bytes(size: int) -> str:
+    """1234567890 -> "1.23 GB"."""
+    for unit in ("TB", "GB", "MB", "kB"):
+        if size >= UNITS[unit]:
+            return f"{size / UNITS[unit]:.2f} {unit}"
+    return f"{size} B"
+
+
+def estimate(looked_at: Subject, batch: int, **asked: Any) -> MemoryEstimate:
+    """Of ``batch`` images as the subject has one. Raises InputError for what the network refuses."""
+    inputs = tuple(x if x is None else x.new_empty((batch, *x.shape[1:])) for x in looked_at.inputs)
+    try:
+        return predict_memory(looked_at.network, inputs, **asked)
+    except InputError:
+        raise
+    except REFUSALS as error:
+        raise InputError(f"{looked_at.name} with images {'x'.join(map(str, inputs[0].shape))}: "
+                         f"{words(error)}") from error
+
+
+def largest(cost: Callable[[int], MemoryEstimate], limit: int, low: int, high: int) -> int:
+    """The largest n in ``low``..``high`` whose total is within ``limit``; ``low`` is.
+
+    The next n to look at is where a straight line through the ends of the interval meets the limit; every third
+    time it is the middle, so that a cost that is no line ends the search, too.
+    """
+    below, n = cost(low).total, min(high, 2 * low + 1)
+    while (above := cost(n).total) <= limit:       # go up until one does not fit
+        if n == high:
+            return high
+        rate = max(1e-9, (above - below) / (n - low))
+        low, below, n = n, above, min(high, max(2 * n, int(n + 1.05 * (limit - above) / rate) + 1))
+    high, looks = n, 0
+    while high - low > 1:
+        looks += 1
+        line = low + int((limit - below) * (high - low) / (above - below))
+        n = (low + high) // 2 if looks % 3 == 0 else min(max(line, low + 1), high - 1)
+        total = cost(n).total
+        if total <= limit:
+            low, below = n, total
+        else:
+            high, above = n, total
+    return low
+
+
+def sides(name: str, changes: dict, size: int) -> tuple[int, int]:
+    """(smallest, step): the network takes square images of smallest + k step pixels. Raises InputError: only ``size``.
+
+    Found by calling it, on the meta device.
+    """
+    def takes(side: int) -> bool:
+        try:
+            looked_at = subject(name, side, changes)
+            with torch.no_grad(), torch.device("meta"):
+                looked_at.network(*looked_at.inputs)
+            return True
+        except (InputError, *REFUSALS):
+            return False
+
+    step = next((step for step in STEPS if takes(size + step) and takes(size + 3 * step)), None)
+    if step is None:
+        raise InputError(f"{name} takes images of {size} x {size} pixels only, so none is the largest; "
+                         "leave --batch out to ask for the largest batch")
+    first = size % step or step
+    return next((side for side in range(first, size, step) if takes(side)), size), step
+
+
+def refusal(name: str, memory: int, what: str, needed: MemoryEstimate) -> InputError:
+    """Why not even the smallest fits: at best because of the parameters alone."""
+    if needed.parameters > memory:
+        why = f"its parameters alone take {shown_bytes(needed.parameters)}"
+    elif needed.fixed > memory:
+        why = f"its parameters with the optimiser's state take {shown_bytes(needed.fixed)}"
+    else:
+        why = f"{what} takes {shown_bytes(needed.total)}"
+    return InputError(f"{name} does not fit into {shown_bytes(memory)}: {why}")
+
+
+def fit(name: str, memory: int, *, size: int | None = None, batch: int | None = None,
+        changes: dict[str, Any] | None = None, **asked: Any) -> tuple[int, int, MemoryEstimate]:
+    """(batch, side in pixels, estimate): the largest batch at ``size``, or with ``batch`` the largest square image.
+
+    ``memory`` in bytes; ``asked`` as :func:`harness.inspection.memory.predict_memory` takes it. Raises InputError
+    where nothing fits, for an unknown name, and for a network that takes images of one size only.
+    """
+    seen: dict[int, MemoryEstimate] = {}
+    changes = changes or {}
+    if batch is None:
+        looked_at, low, top = subject(name, size, changes), 1, LARGEST_BATCH
+        side = looked_at.inputs[0].shape[-1]
+
+        def compute(n: int) -> MemoryEstimate:
+            return estimate(looked_at, n, **asked)
+    else:
+        own = subject(name, None, changes).inputs[0].shape[-1]
+        first, step = sides(name, changes, own)
+        low, top = 0, (LARGEST_SIDE - first) // step
+
+        def compute(n: int) -> MemoryEstimate:
+            return estimate(subject(name, first + n * step, changes), batch, **asked)
+
+    def cost(n: int) -> MemoryEstimate:
+        if n not in seen:
+            seen[n] = compute(n)
+        return seen[n]
+
+    if cost(low).total > memory:
+        what = (f"one image of {side} x {side} pixels" if batch is None
+                else f"a batch of {batch} images of {first} x {first} pixels")
+        raise refusal(name, memory, what, cost(low))
+    found = largest(cost, memory, low, top)
+    return (found, side, cost(found)) if batch is None else (batch, first + found * step, cost(found))
+
+
+def show(name: str, memory: str, size: int | None, batch: int | None, changes: Iterable[str], *, training: bool,
+         precision: str, ema: bool) -> None:
+    """What ``bench.py fit`` prints."""
+    limit = parse_bytes(memory)
+    if size is not None and batch is not None:
+        raise InputError("give --size to find the largest batch, or --batch to find the largest image, not both")
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    found, side, needs = fit(name, limit, size=size, batch=batch, changes=parse_changes(changes), training=training,
+                             precision=precision, ema=ema)
+    at_most = f" (the search ends at {found:,})" if batch is None and found == LARGEST_BATCH else ""
+    answer = (f"batch {found:,}{at_most}, the largest of {side} x {side} pixels" if batch is None
+              else f"{side} x {side} pixels, the largest in batches of {batch:,}")
+    console = Console(highlight=False, markup=False)
+    console.print(f"{name}, {'training' if training else 'inference'}, {precision}: {answer}, that fits into "
+                  f"{shown_bytes(limit)}", soft_wrap=True)
+    console.print(as_table(needs))
+    console.print(NOTE, soft_wrap=True)
+
+
+def as_table(needs: MemoryEstimate) -> Table:
+    """What each part holds at the peak, and the most that it ever holds where that is another number."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("part")
+    for column in ("at the peak", "share", "at most"):
+        table.add_column(column, justify="right", no_wrap=True)
+    most = {"activations": needs.saved, "gradients": needs.all_gradients}
+    values = asdict(needs)
+    for part, label in LABELS.items():
+        if values[part] or most.get(part):
+            table.add_row(label, shown_bytes(values[part]), f"{100 * values[part] / needs.total:.1f}%",
+                          shown_bytes(most[part]) if most.get(part, values[part]) != values[part] else "")
+    return table
