@@ -134,6 +134,7 @@ def process_context(suite: str):
     that does other things too, spinning made training steps of 25 ms take over a second.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")    # PyTorch's profiler remarks on stderr, amid the results
     if "forkserver" not in multiprocessing.get_all_start_methods():    # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -142,8 +143,10 @@ def process_context(suite: str):
 
 
 def child_main(spec: RunSpec, code: str, data: Dataset, runs: Path, cache: Path, events_to: Connection) -> None:
+    from harness.device import keep_freed_memory
     from harness.run import run
     signal.signal(signal.SIGINT, signal.SIG_IGN)       # Ctrl-C is the parent's to handle
+    keep_freed_memory()
     run(spec, data, runs, cache, code=code, progress=lambda **event: events_to.send(event))
 
 

@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.device import give_back_freed_memory
 from harness.record import Metric
+from harness.spec import TrainSpec
 
 
 def count_parameters(model: nn.Module) -> Metric:
@@ -64,10 +67,28 @@ def throughput(label: str, images_per_call: int, seconds: list[float], protocol:
     return Metric(value=value, label=label, unit="images/s", direction="higher", n=len(seconds), protocol=protocol)
 
 
-def step_time(seconds: list[float], protocol: dict) -> Metric:
-    """Median training step in milliseconds."""
-    value = 1e3 * statistics.median(seconds) if seconds else float("nan")
-    return Metric(value=value, label="Training step", unit="ms", direction="lower", n=len(seconds), protocol=protocol)
+def training_speed(step_s: list[float], first_step_s: float, budget: TrainSpec,
+                   image: tuple[int, ...]) -> dict[str, Metric]:
+    """Median training step, images per second and, where the budget asks to compile, how much longer the first was.
+
+    ``step_s`` and ``first_step_s`` in seconds, ``image`` (H, W).
+    """
+    protocol = speed_protocol(budget, budget.batch_size, image)
+    median = statistics.median(step_s) if step_s else float("nan")
+    found = {
+        "step_ms": Metric(value=1e3 * median, label="Training step", unit="ms", direction="lower", n=len(step_s),
+                          protocol=protocol),
+        "train_images_per_s": throughput("Training", budget.batch_size, step_s, protocol)}
+    if budget.compile:
+        found["compile_s"] = Metric(value=first_step_s - median, label="Compile time", unit="s", direction="lower", n=1,
+                                    protocol=protocol)
+    return found
+
+
+def speed_protocol(budget: TrainSpec, batch_size: int, image: tuple[int, ...]) -> dict[str, Any]:
+    """What must be equal for two speeds to compare; ``image`` is (H, W)."""
+    return {"batch_size": batch_size, "image": list(image), "precision": budget.precision,
+            "memory_format": "channels_last", "compile": budget.compile}
 
 
 class PeakMemory:
@@ -83,6 +104,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self.before = torch.cuda.memory_allocated(device)
         else:
+            give_back_freed_memory()
             _reset_peak_resident()
             self.before = _resident_bytes()
 

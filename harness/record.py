@@ -172,6 +172,13 @@ def whole_or_nothing(runs: Path, run_id: str):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under a temporary name and rename, so that no reader sees half a file."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
 def write_record(folder: Path, record: Record) -> None:
     """Write ``record.json`` into ``folder``."""
     (folder / "record.json").write_text(record.model_dump_json(by_alias=True, indent=1) + "\n")

@@ -6,6 +6,7 @@ import csv
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_model
 
 from harness import measure, networks
+from harness.compilation import compilation
 from harness.dataset import Dataset
 from harness.record import Record, capture_environment, whole_or_nothing, write_record
 from harness.spec import RunSpec
@@ -63,8 +65,9 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     torch.manual_seed(spec.seeds.init)
     model = factory(**arguments).to(accelerator.device, memory_format=torch.channels_last)
     torch.manual_seed(spec.seeds.data)                 # dropout draws from here, alike in every arm
-    done = suite.run(Job(spec=spec, settings=settings, data=data, model=model, accelerator=accelerator,
-                         memory=memory, folder=folder, cache=cache, progress=progress))
+    with compilation(cache) if spec.train.compile else nullcontext():
+        done = suite.run(Job(spec=spec, settings=settings, data=data, model=model, accelerator=accelerator,
+                             memory=memory, folder=folder, cache=cache, progress=progress))
     done.cost = {**outcome.cost, **done.cost}
     return done
 

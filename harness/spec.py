@@ -41,6 +41,7 @@ class TrainSpec(Frozen):
     ema_decay:     float = Field(0.0, ge=0, lt=1)  # of the averaged weights that are judged; 0 = none kept
     validate_every: int  = Field(0, ge=0)          # steps between validations; 0 = only at the end
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of matrix products; parameters stay fp32
+    compile:       bool  = False                   # by torch.compile: seconds to minutes, which long runs win back
 
 
 class Seeds(Frozen):

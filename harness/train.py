@@ -32,6 +32,7 @@ class Trained:
     model: nn.Module                               # averaged weights where the budget asks for them
     curves: list[tuple[int, float, str, float]] = field(default_factory=list)  # (step, seconds, name, value)
     step_s: list[float] = field(default_factory=list)                          # seconds per optimiser step
+    first_step_s: float = 0.0                      # which pays for compilation
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
@@ -59,20 +60,23 @@ def train(
     """Train ``model`` in place for ``budget.steps`` steps of AdamW with warm-up and cosine decay.
 
     ``loss(model, batch)`` gives a scalar; ``batches`` are on the device already; ``validate(model)`` gives
-    named values of the weights that will be judged. Curve times count training only, not validation.
+    named values of the weights that will be judged. Curve times count training (and compilation), not validation.
     Raises :class:`Diverged` at the first logged step whose loss is not finite.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay,
                                   fused=accelerator.device.type in ("cpu", "cuda"))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, budget))
     average = averaged(model, budget.ema_decay) if budget.ema_decay else None
+    if budget.compile:
+        for module in filter(None, (model, average and average.module)):
+            module.compile()                       # in place, so that names of weights stay
     prepared, optimizer = accelerator.prepare(model, optimizer)
     trained = Trained(average.module if average is not None else model)
     seconds, pending = 0.0, []
+    prepared.train()
 
     for step in range(1, budget.steps + 1):
         started = time.perf_counter()
-        prepared.train()
         value = loss(prepared, next(batches))
         accelerator.backward(value)
         accelerator.clip_grad_norm_(prepared.parameters(), budget.max_grad_norm)
@@ -91,6 +95,8 @@ def train(
                 raise Diverged(f"the loss became {mean} by step {step} of {budget.steps}")
         took = time.perf_counter() - started
         seconds += took
+        if step == 1:
+            trained.first_step_s = took
         if step > TIMED_FROM:
             trained.step_s.append(took)
         if looks:
@@ -102,6 +108,7 @@ def train(
             with torch.inference_mode(), accelerator.autocast():
                 values = validate(trained.model)
             trained.curves.extend((step, seconds, name, value) for name, value in values.items())
+            prepared.train()
     trained.model.eval()
     return trained
 

@@ -1,10 +1,18 @@
 """Costs: counted by hand where they can be, measured sensibly where they cannot."""
 
+import math
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from harness import measure
+from harness.spec import TrainSpec
+
+ROOT = Path(__file__).parent.parent
 
 
 class OneOfEach(nn.Module):
@@ -45,8 +53,19 @@ def test_timing_calls_the_function_and_leaves_warm_up_out():
 def test_throughput_is_images_over_the_median_time():
     metric = measure.throughput("Training", 10, [0.1, 0.2, 5.0], {"batch_size": 10})
     assert metric.value == pytest.approx(50) and metric.n == 3 and metric.direction == "higher"
-    assert measure.step_time([0.1, 0.2, 5.0], {}).value == pytest.approx(200)
-    assert measure.step_time([], {}).value != measure.step_time([], {}).value       # nothing timed: NaN
+
+
+def test_training_speed_says_how_the_steps_were_taken():
+    budget = TrainSpec(steps=9, batch_size=10, learning_rate=1e-3)
+    found = measure.training_speed([0.1, 0.2, 5.0], 7.0, budget, (8, 6))
+    assert list(found) == ["step_ms", "train_images_per_s"]
+    assert found["step_ms"].value == pytest.approx(200) and found["train_images_per_s"].value == pytest.approx(50)
+    assert found["step_ms"].protocol == {"batch_size": 10, "image": [8, 6], "precision": "fp32",
+                                         "memory_format": "channels_last", "compile": False}
+    compiled = measure.training_speed([0.1, 0.2, 5.0], 7.0, budget.model_copy(update={"compile": True}), (8, 6))
+    assert compiled["compile_s"].value == pytest.approx(6.8)
+    assert compiled["step_ms"].fingerprint != found["step_ms"].fingerprint
+    assert math.isnan(measure.training_speed([], 0.0, budget, (8, 6))["step_ms"].value)        # nothing timed
 
 
 def test_peak_memory_sees_what_was_held_for_a_moment():
@@ -56,3 +75,14 @@ def test_peak_memory_sees_what_was_held_for_a_moment():
     del held
     metric = memory.stop({"batch_size": 1})
     assert 0.9 * size < metric.value < 4 * size and metric.unit == "B"
+
+
+def test_memory_that_was_freed_and_kept_is_not_taken_for_used():
+    """A process that keeps what it frees would otherwise find the next network's memory for nothing."""
+    program = ("import torch\nfrom harness import measure\nfrom harness.device import keep_freed_memory\n"
+               "keep_freed_memory()\nheld = torch.ones(2 ** 24)\ndel held\n"
+               "memory = measure.PeakMemory(torch.device('cpu'))\nheld = torch.ones(2 ** 24)\n"
+               "print(memory.stop({}).value)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert 0.9 * 2 ** 26 < float(done.stdout) < 2 * 2 ** 26

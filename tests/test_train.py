@@ -103,3 +103,20 @@ def test_what_the_device_lacks_is_said(device, precision, says):
 def test_precisions_may_follow_each_other_in_one_process():
     for precision in ("bf16", "fp32", "bf16"):
         assert make_accelerator("cpu", precision).mixed_precision == {"fp32": "no"}.get(precision, precision)
+
+
+def test_compiles_what_is_trained_and_what_is_judged(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    trained = fit(budget(compile=True, ema_decay=0.9))
+    assert len(compiled) == 2 and compiled[1] is trained.model
+    fit(budget())
+    assert len(compiled) == 2
+
+
+def test_dropout_is_on_in_training_and_off_in_validation():
+    modes = []
+    trained = fit(budget(steps=20, validate_every=10), validate=lambda model: modes.append(model.training) or {},
+                  loss=lambda model, batch: modes.append(model.training) or model(batch[0]).square().mean())
+    assert modes == [True] * 10 + [False] + [True] * 10 + [False]
+    assert not trained.model.training

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from harness.dataset import Dataset, Split
 from harness.errors import InputError
 from harness.metrics.fidelity import Extractor
-from harness.record import Metric
+from harness.record import Metric, write_whole
 from harness.spec import digest
 
 RECIPE = {
@@ -235,13 +235,6 @@ def _read(cache: Path, stem: str, network: SmallCNN) -> dict | None:
 def _write(cache: Path, stem: str, network: SmallCNN, facts: dict) -> dict:
     data = save(network.state_dict())
     facts = {**facts, "sha256": hashlib.sha256(data).hexdigest()}
-    _replace(cache / f"{stem}.safetensors", data)
-    _replace(cache / f"{stem}.json", (json.dumps(facts, indent=1) + "\n").encode())
+    write_whole(cache / f"{stem}.safetensors", data)
+    write_whole(cache / f"{stem}.json", (json.dumps(facts, indent=1) + "\n").encode())
     return facts
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write under a temporary name and rename, so that no reader sees half a file."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

@@ -1,8 +1,8 @@
 """FID, KID, precision and recall of generated images, through torch-fidelity, with named extractors.
 
 Images become features once per set; torch-fidelity then computes the metrics from float64 features handed
-to it through a registered pass-through extractor. So an extractor is any network with a name and a hash,
-the reference is not embedded again for the floor, and nothing is read from or written to disk caches.
+to it through a registered pass-through extractor. So an extractor is any network with a name and a hash, and
+what real images score is computed once for all runs that share a cache (:mod:`harness.metrics.real_images`).
 
 FID: Heusel et al. 2017, arXiv:1706.08500. KID: Binkowski et al. 2018, arXiv:1801.01401.
 Precision and recall: Kynkaanniemi et al. 2019, arXiv:1904.06991.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
 from harness.errors import InputError
+from harness.metrics.real_images import RealImages
 from harness.record import Metric
 
 PASS_THROUGH = "unet-bench-features"
@@ -54,6 +54,11 @@ class Extractor:
     module: nn.Module = field(compare=False, repr=False)
     batch_size: int = field(default=256, compare=False)
 
+    @property
+    def identity(self) -> dict:
+        """What features depend on, besides the images."""
+        return {"extractor": self.name, "weights_hash": self.weights_hash, **self.details}
+
     def features(self, images, device: str | torch.device = "cpu") -> Tensor:
         """Features (N, D) float32 on the CPU of ``images`` (N, C, H, W) uint8, array or tensor."""
         self.module.to(device)
@@ -63,7 +68,7 @@ class Extractor:
 
 
 def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int = 0,
-             device: str | torch.device = "cpu") -> dict[str, Metric]:
+             device: str | torch.device = "cpu", cache: Path | None = None) -> dict[str, Metric]:
     """FID, KID, precision and recall of ``generated`` against ``reference``, each with its floor.
 
     Parameters
@@ -75,6 +80,8 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
     seed
         Draws the held-out images, the KID subsets, and the part of the reference that precision and recall
         use. It is no part of the protocol, but leave it alone between arms, so that they share the draws.
+    cache
+        A folder in which features of the reference and the floors are kept by content; None keeps nothing.
 
     Returns ``fid``, ``kid`` (unscaled), ``precision``, ``recall``. Precision and recall are computed with as
     many reference images as generated ones, as in the paper: unequal sets bias one against the other.
@@ -92,13 +99,16 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
         raise InputError(f"FID, KID, precision and recall need at least {MIN_IMAGES} images in each set, got "
                          f"{counts[0]} generated, {counts[1]} reference, {counts[2]} held out")
     generated, reference, held_out = images
-    features = extractor.features(generated.pixels, device)
-    scores = _scores(features, _real_features(extractor, reference, device), seed)
-    floor = _floor(extractor, reference, held_out, n, seed, device)
+    real = RealImages(extractor.identity, reference.digest, cache)
+    references = real.features(lambda: extractor.features(reference.pixels, device))
+    scores = _scores(extractor.features(generated.pixels, device), references, seed)
+    chosen = held_out.pixels[_draw(counts[2], n, seed)]
+    version = {"statistics": "float64", "torch_fidelity": torch_fidelity.__version__}
+    floor = real.scores({"held_out": held_out.digest, "n": n, "seed": seed, **version},
+                        lambda: _scores(extractor.features(chosen, device), references, seed))
     protocol = {
-        "extractor": extractor.name, "weights_hash": extractor.weights_hash, **extractor.details,
-        "statistics": "float64", "n": n, "reference": "train", "n_reference": counts[1],
-        "reference_hash": reference.digest, "torch_fidelity": torch_fidelity.__version__,
+        **extractor.identity, **version, "n": n, "reference": "train", "n_reference": counts[1],
+        "reference_hash": reference.digest,
     }
     extra = {
         "fid": {},
@@ -213,20 +223,6 @@ class _Images:
         sha = hashlib.sha256(f"{tuple(pixels.shape)}".encode())
         sha.update(pixels.numpy())
         return cls(sha.hexdigest()[:16], pixels)
-
-
-# Arms and seeds that share a process share the reference: it is embedded, and its floor computed, once.
-@lru_cache(maxsize=2)
-def _real_features(extractor: Extractor, images: _Images, device: str | torch.device) -> Tensor:
-    return extractor.features(images.pixels, device)
-
-
-@lru_cache(maxsize=8)
-def _floor(extractor: Extractor, reference: _Images, held_out: _Images, n: int, seed: int,
-           device: str | torch.device) -> dict[str, float]:
-    chosen = _draw(len(held_out.pixels), n, seed)
-    return _scores(extractor.features(held_out.pixels[chosen], device),
-                   _real_features(extractor, reference, device), seed)
 
 
 def _scores(features: Tensor, reference: Tensor, seed: int) -> dict[str, float]:

@@ -155,9 +155,8 @@ def run(job: Job) -> Outcome:
 
     trained = train(job.model, loss, batches, spec.train, job.accelerator, validate=validate, progress=job.progress)
     outcome = Outcome(model=trained.model, curves=trained.curves)
-    protocol = {"batch_size": spec.train.batch_size, "image": list(data.image_size), "precision": spec.train.precision}
-    outcome.cost["step_ms"] = measure.step_time(trained.step_s, protocol)
-    outcome.cost["train_images_per_s"] = measure.throughput("Training", spec.train.batch_size, trained.step_s, protocol)
+    outcome.cost |= measure.training_speed(trained.step_s, trained.first_step_s, spec.train, data.image_size)
+    protocol = measure.speed_protocol(spec.train, spec.train.batch_size, data.image_size)
     outcome.cost["peak_memory_bytes"] = job.memory.stop(protocol)
     if not spec.judged:
         return outcome
@@ -199,8 +198,8 @@ def sample(job: Job, model, diffusion: NoisePrediction, count: int,
     if not images.isfinite().all():
         raise Diverged("sampling gave images with NaN or infinite pixels")
     full = [seconds for n, seconds in timed[1:] if n == timed[0][0]] or [timed[0][1]]
-    protocol = {"batch_size": timed[0][0], "image": list(data.image_size), **sampler_protocol(settings),
-                "guidance_scale": settings.guidance_scale, "precision": job.spec.train.precision}
+    protocol = {**measure.speed_protocol(job.spec.train, timed[0][0], data.image_size), **sampler_protocol(settings),
+                "guidance_scale": settings.guidance_scale}
     return quantize(images), measure.throughput("Sampling", timed[0][0], full, protocol)
 
 
@@ -215,7 +214,8 @@ def judge(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, M
     """FID and its kin against the train split, with held-out real images as the floor; label agreement."""
     settings, data, device = job.settings, job.data, str(job.accelerator.device)
     extractor = choose_extractor(job)
-    found = fidelity(generated, to_tensor(data.train), to_tensor(data.test), extractor, device=device)
+    found = fidelity(generated, to_tensor(data.train), to_tensor(data.test), extractor, device=device,
+                     cache=job.cache)
     sampler = {**sampler_protocol(settings), "schedule": settings.schedule, "guidance_scale": settings.guidance_scale}
     if settings.sampler == "ddim":
         sampler["eta"] = settings.eta

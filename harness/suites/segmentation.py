@@ -141,9 +141,8 @@ def run(job: Job) -> Outcome:
 
     trained = train(job.model, loss, batches, spec.train, job.accelerator, validate=validate, progress=job.progress)
     outcome = Outcome(model=trained.model, curves=trained.curves)
-    protocol = {"batch_size": spec.train.batch_size, "image": list(shape), "precision": spec.train.precision}
-    outcome.cost["step_ms"] = measure.step_time(trained.step_s, protocol)
-    outcome.cost["train_images_per_s"] = measure.throughput("Training", spec.train.batch_size, trained.step_s, protocol)
+    outcome.cost |= measure.training_speed(trained.step_s, trained.first_step_s, spec.train, shape)
+    protocol = measure.speed_protocol(spec.train, spec.train.batch_size, shape)
     outcome.cost["peak_memory_bytes"] = job.memory.stop(protocol)
     if not spec.judged:
         return outcome
@@ -160,7 +159,7 @@ def inference_speed(job: Job, shape: tuple[int, int]):
     x = torch.randn(batch_size, job.data.channels, *shape, device=job.accelerator.device)
     x = x.to(memory_format=torch.channels_last)
     seconds = measure.time_calls(lambda: job.model(x), job.accelerator.device, warmup=2, repeats=7)
-    protocol = {"batch_size": batch_size, "image": list(shape), "precision": job.spec.train.precision}
+    protocol = measure.speed_protocol(job.spec.train, batch_size, shape)
     return measure.throughput("Inference", batch_size, seconds, protocol)
 
 

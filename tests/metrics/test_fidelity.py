@@ -42,8 +42,6 @@ def draw_images(n: int, seed: int, low: int = 0, channels: int = 1) -> torch.Ten
 
 @pytest.fixture
 def extractor():
-    module._real_features.cache_clear()
-    module._floor.cache_clear()
     return Extractor("random", "0123", {"resize": "none"}, Projection().eval())
 
 
@@ -118,13 +116,36 @@ def test_every_number_says_how_it_came_about(extractor, images):
     assert other_seed.fingerprint == found["fid"].fingerprint
 
 
-def test_real_images_are_embedded_once_per_process(extractor, images):
-    first = fidelity(*images, extractor)
+def test_real_images_are_embedded_once_per_cache(extractor, images, tmp_path):
+    first = fidelity(*images, extractor, cache=tmp_path)
     calls = extractor.module.calls
-    again = Extractor(extractor.name, extractor.weights_hash, {}, extractor.module)
-    second = fidelity(images[0].clone(), images[1].clone(), images[2].clone(), again)
-    assert extractor.module.calls == calls + 1
-    assert {k: v.floor for k, v in first.items()} == {k: v.floor for k, v in second.items()}
+    again = Extractor(extractor.name, extractor.weights_hash, extractor.details, extractor.module)
+    second = fidelity(images[0].clone(), images[1].clone(), images[2].clone(), again, cache=tmp_path)
+    assert extractor.module.calls == calls + 1                     # the generated ones
+    assert second == first
+    without = fidelity(*images, extractor)
+    assert without == first and extractor.module.calls == calls + 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"not what was written"])
+def test_a_damaged_cache_is_made_anew(extractor, images, tmp_path, damage):
+    first = fidelity(*images, extractor, cache=tmp_path)
+    kept = list(tmp_path.iterdir())
+    assert sorted(path.suffix for path in kept) == [".json", ".safetensors"]
+    for path in kept:
+        path.write_bytes(damage)
+    assert fidelity(*images, extractor, cache=tmp_path) == first
+    assert all(path.read_bytes() != damage for path in kept)
+
+
+def test_other_weights_other_images_other_files(extractor, images, tmp_path):
+    fidelity(*images, extractor, cache=tmp_path)
+    other = Extractor(extractor.name, "4567", extractor.details, extractor.module)
+    fidelity(*images, other, cache=tmp_path)
+    fidelity(images[0], images[1].flip(3), images[2], extractor, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+    fidelity(images[0][:50], *images[1:], extractor, cache=tmp_path)               # another floor, the same features
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_is_silent_and_leaves_random_state_alone(extractor, images, capfd):

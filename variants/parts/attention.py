@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from variants.parts.attention_kernel import scaled_dot_product
 from variants.parts.normalization import normalization
 from variants.parts.skeleton import Conditioned
 
@@ -15,7 +16,7 @@ QKV_ORDERS = ("split_first", "heads_first")
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     """softmax(q k^T / sqrt(d)) v per head. q (N, L, C); k, v (N, S, C) -> (N, L, C)."""
     q, k, v = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, L or S, C / heads)
-    out = F.scaled_dot_product_attention(q, k, v)
+    out = scaled_dot_product(q, k, v)
     return out.transpose(1, 2).flatten(2)
 
 
@@ -144,6 +145,7 @@ class SpatialTransformer(Conditioned):
                  context_dim: int | None = None, depth: int = 1, head_channels: int | None = None):
         super().__init__()
         inner = num_heads * head_channels if head_channels else channels
+        self.takes_context = context_dim is not None
         self.norm = normalization(norm, channels, eps=1e-6)
         self.enter = nn.Conv2d(channels, inner, 1)
         self.blocks = nn.ModuleList(TransformerBlock(inner, context_dim, num_heads) for _ in range(depth))
@@ -154,5 +156,5 @@ class SpatialTransformer(Conditioned):
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         tokens = self.enter(self.norm(x)).flatten(2).transpose(1, 2)              # (N, H W, C)
         for block in self.blocks:
-            tokens = block(tokens, context)
+            tokens = block(tokens, context if self.takes_context else None)
         return x + self.leave(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))

@@ -1,0 +1,93 @@
+"""Our own kernels for half precision on a CPU agree with PyTorch's in float64, forward and backward."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import variants
+from variants.parts import attention_kernel
+from variants.parts.attention_kernel import BlockAttention, scaled_dot_product
+from variants.parts.normalization import GroupNorm
+
+BF16 = 2.0 ** -8                                   # unit roundoff
+
+
+def relative_error(found, exact):
+    found, exact = found.detach(), exact.detach()
+    return float((found.double() - exact.double()).norm() / exact.double().norm())
+
+
+def tensors(*shapes, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("block", [1, 30, 2 ** 20])
+def test_block_attention_is_attention(monkeypatch, block):
+    """In float64, where nothing is rounded: any number of heads at a time, also S unlike L."""
+    monkeypatch.setattr(attention_kernel, "BLOCK", block)
+    inputs = tensors((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4))
+    assert torch.allclose(BlockAttention.apply(*inputs), F.scaled_dot_product_attention(*inputs), rtol=1e-12)
+    assert torch.autograd.gradcheck(BlockAttention.apply, inputs)
+
+
+@pytest.mark.parametrize("dtype, unit", [(torch.bfloat16, 2.0 ** -8), (torch.float16, 2.0 ** -11)])
+def test_half_precision_attention_is_within_its_rounding(dtype, unit):
+    inputs = tensors(*[(4, 2, 64, 16)] * 3, dtype=dtype)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    out, truth = scaled_dot_product(*inputs), F.scaled_dot_product_attention(*exact)
+    assert out.dtype == dtype and out.grad_fn.name() == "BlockAttentionBackward"
+    assert relative_error(out, truth) < 2 * unit
+    g = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, right = torch.autograd.grad(out, inputs, g.to(dtype)), torch.autograd.grad(truth, exact, g)
+    assert max(map(relative_error, found, right)) < 4 * unit
+
+
+def test_which_kernel_is_taken():
+    small, wide = tensors((1, 1, 8, 4))[0], torch.zeros(1, 1, 4096, 4, dtype=torch.bfloat16, requires_grad=True)
+    half = small.detach().bfloat16().requires_grad_()
+    own = "BlockAttentionBackward"
+    assert scaled_dot_product(half, half, half).grad_fn.name() == own
+    assert scaled_dot_product(*[small.float()] * 3).grad_fn.name() != own          # fp32
+    assert scaled_dot_product(wide, wide, wide).grad_fn.name() != own              # maps of more than 2^22 weights
+    with torch.autocast("cpu", torch.bfloat16):                                    # as for PyTorch's kernel
+        out = scaled_dot_product(*[small.float()] * 3)
+    assert out.dtype == torch.bfloat16 and out.grad_fn.name() == own
+    assert scaled_dot_product(*[small.to("meta")] * 3).is_meta
+
+
+@pytest.mark.parametrize("side", [6, 32])                          # below and from NATIVE_FROM pixels
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype, unit", [(torch.bfloat16, 2.0 ** -8), (torch.float16, 2.0 ** -11)])
+def test_group_norm_of_half_precision_maps_is_taken_in_float32(side, layout, dtype, unit):
+    """With an offset of 30 deviations, statistics in half precision would be off by a tenth of a deviation."""
+    norm = GroupNorm(4, 8)
+    with torch.no_grad():
+        norm.weight.normal_(generator=torch.Generator().manual_seed(2))
+        norm.bias.normal_(generator=torch.Generator().manual_seed(3))
+    offset = torch.tensor([0.0, 30.0]).repeat_interleave(4)[:, None, None]
+    x = (tensors((2, 8, side, side))[0].detach() + offset).to(dtype)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    exact, weight, bias = x.detach().double().requires_grad_(), norm.weight.double(), norm.bias.double()
+    y, truth = norm(x), F.group_norm(exact, 4, weight, bias)
+    assert y.dtype == dtype and y.is_contiguous(memory_format=layout)
+    assert relative_error(y, truth) < 2 * unit
+    g = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    found = torch.autograd.grad(y, (x, norm.weight, norm.bias), g)
+    right = torch.autograd.grad(truth, (exact, norm.weight, norm.bias), g.double())
+    assert found[0].dtype == dtype and found[1].dtype == torch.float32
+    assert max(map(relative_error, found, right)) < 2 * unit
+
+
+def test_group_norm_in_float32_is_pytorchs():
+    norm, x = GroupNorm(4, 8), torch.randn(2, 8, 6, 6)
+    assert torch.equal(norm(x), F.group_norm(x, 4, norm.weight, norm.bias))
+
+
+def test_a_transformer_that_is_told_by_addition_attends_to_its_own_tokens():
+    """The context then goes to the time embedding, and is not for the attention."""
+    network = variants.build("ddpm", in_channels=1, out_channels=1, image_size=16, width=8, time=True, context_dim=6,
+                             attention="transformer", context_by="add", zero_last=False)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 400])
+    told, other = network(x, t, torch.randn(2, 1, 6)), network(x, t, torch.randn(2, 1, 6))
+    assert told.shape == x.shape and not torch.equal(told, other)
