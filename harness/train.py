@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.device import check_precision, resolve_device
+from harness.prefetch import prefetched
 from harness.spec import TrainSpec
 
 LOG_EVERY = 10      # steps between two looks at the loss; on a GPU each look waits for the device
@@ -75,40 +76,41 @@ def train(
     seconds, pending = 0.0, []
     prepared.train()
 
-    for step in range(1, budget.steps + 1):
-        started = time.perf_counter()
-        value = loss(prepared, next(batches))
-        accelerator.backward(value)
-        accelerator.clip_grad_norm_(prepared.parameters(), budget.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if average is not None:
-            average.update_parameters(model)
-        pending.append(value.detach())
-        last = step == budget.steps
-        looks = last or step % LOG_EVERY == 0
-        if looks:
-            mean = torch.stack(pending).mean().item()     # NaN or infinite as soon as one of them is
-            pending.clear()
-            if not math.isfinite(mean):
-                raise Diverged(f"the loss became {mean} by step {step} of {budget.steps}")
-        took = time.perf_counter() - started
-        seconds += took
-        if step == 1:
-            trained.first_step_s = took
-        if step > TIMED_FROM:
-            trained.step_s.append(took)
-        if looks:
-            trained.curves.append((step, seconds, "loss", mean))
-            progress(stage="training", step=step, total=budget.steps, loss=mean)
+    with prefetched(batches, accelerator.device.type) as ready:
+        for step in range(1, budget.steps + 1):
+            started = time.perf_counter()
+            value = loss(prepared, next(ready))
+            accelerator.backward(value)
+            accelerator.clip_grad_norm_(prepared.parameters(), budget.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if average is not None:
+                average.update_parameters(model)
+            pending.append(value.detach())
+            last = step == budget.steps
+            looks = last or step % LOG_EVERY == 0
+            if looks:
+                mean = torch.stack(pending).mean().item()     # NaN or infinite as soon as one of them is
+                pending.clear()
+                if not math.isfinite(mean):
+                    raise Diverged(f"the loss became {mean} by step {step} of {budget.steps}")
+            took = time.perf_counter() - started
+            seconds += took
+            if step == 1:
+                trained.first_step_s = took
+            if step > TIMED_FROM:
+                trained.step_s.append(took)
+            if looks:
+                trained.curves.append((step, seconds, "loss", mean))
+                progress(stage="training", step=step, total=budget.steps, loss=mean)
 
-        if validate is not None and (last or (budget.validate_every and step % budget.validate_every == 0)):
-            trained.model.eval()
-            with torch.inference_mode(), accelerator.autocast():
-                values = validate(trained.model)
-            trained.curves.extend((step, seconds, name, value) for name, value in values.items())
-            prepared.train()
+            if validate is not None and (last or (budget.validate_every and step % budget.validate_every == 0)):
+                trained.model.eval()
+                with torch.inference_mode(), accelerator.autocast():
+                    values = validate(trained.model)
+                trained.curves.extend((step, seconds, name, value) for name, value in values.items())
+                prepared.train()
     trained.model.eval()
     return trained
 
