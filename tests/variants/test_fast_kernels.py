@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import variants
 from variants.parts import attention_kernel
@@ -50,6 +51,8 @@ def test_which_kernel_is_taken():
     assert scaled_dot_product(half, half, half).grad_fn.name() == own
     assert scaled_dot_product(*[small.float()] * 3).grad_fn.name() != own          # fp32
     assert scaled_dot_product(wide, wide, wide).grad_fn.name() != own              # maps of more than 2^22 weights
+    with sdpa_kernel(SDPBackend.MATH):                                             # someone else's choice
+        assert scaled_dot_product(half, half, half).grad_fn.name() != own
     with torch.autocast("cpu", torch.bfloat16):                                    # as for PyTorch's kernel
         out = scaled_dot_product(*[small.float()] * 3)
     assert out.dtype == torch.bfloat16 and out.grad_fn.name() == own
