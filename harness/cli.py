@@ -27,7 +27,7 @@ class OneLineErrors(click.Group):
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
-@click.option("--suite", help="segmentation or generation: what is trained and how it is judged.")
+@click.option("--suite", help="segmentation, generation or efficiency: what is done and how it is judged.")
 @click.option("--variants", metavar="A,B,...",
               help="Registered networks, or all.  [default: the profile's seven]")
 @click.option("--variant", "others", multiple=True, metavar="MODULE:FACTORY|FILE.py:CLASS",
@@ -41,6 +41,8 @@ class OneLineErrors(click.Group):
 @click.option("--seeds", type=int, help="Runs per network, with seeds 0, 1, ...  [default: the profile's]")
 @click.option("--profile", default="quick", show_default=True, help="smoke, quick, standard, or a YAML file.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--precision", help="fp32, bf16 or fp16, by autocast; auto: what the device is fastest in.  "
+              "[default: the profile's]")
 @click.option("--inception-weights", type=click.Path(path_type=Path), metavar="FILE",
               help="Compute FID from Inception features with torch-fidelity's weights file.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
@@ -67,25 +69,33 @@ def run_suite(request, out: Path | None, in_process: bool) -> int:
     from rich.console import Console
 
     from harness.execute import execute, prepare
-    from harness.plan import data_spec, load_data, make_plan, read_profile
+    from harness.plan import cell_name, data_spec, load_data, make_plan, read_profile, swept
     from harness.progress import Display
 
     console = Console()
-    spec = data_spec(request, read_profile(request.profile, request.suite))
+    profile = read_profile(request.profile, request.suite)
+    spec = data_spec(request, profile)
     if out is None:
         data_name = Path(spec.root).resolve().name if spec.name == "folder" else spec.name
         out = LOCAL_RESULTS / f"{request.suite}-{data_name}-{Path(request.profile).stem}"
     data = load_data(spec, request.suite)          # first: wrong data leave no empty results folder behind
     _, cache = prepare(out)
     plan = make_plan(request, data, cache)
-    console.print(f"{request.suite} on {data.name}: {len(plan)} runs "
-                  f"({len({run.variant for run in plan})} networks), results in {out}", highlight=False, markup=False)
+    sweep = swept(request, profile)
+
+    def name(run) -> str:
+        return ", ".join(filter(None, [run.variant, cell_name(run, sweep)]))
+
+    networks, cells = (len(set(found)) for found in zip(*((run.variant, run.group_id()) for run in plan)))
+    console.print(f"{request.suite} on {data.name}: {len(plan)} runs ({networks} networks"
+                  f"{f' in {cells} cells' if sweep else ''}), results in {out}", highlight=False, markup=False)
     with Display(console, len(plan)) as display:
-        records = execute(plan, data, out, fresh_process=not in_process, listener=display)
+        records = execute(plan, data, out, fresh_process=not in_process,
+                          listener=lambda run, **event: display(run, name=name(run), **event))
     problems = show_report(out, console)
     bad = [record for record in records if record.status != "ok"]
     for record in bad:
-        click.echo(f"{record.status}: {record.spec.variant}, seed {record.spec.seeds.init}: {record.error}", err=True)
+        click.echo(f"{record.status}: {name(record.spec)}, seed {record.spec.seeds.init}: {record.error}", err=True)
     return 2 if bad or problems else 0
 
 
@@ -153,7 +163,8 @@ def ablate(name: str | None, **asked) -> None:
 @main.command()
 @click.argument("names", metavar="[NAME|FILE.yaml]...", nargs=-1)
 @click.option("--results", "folders", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="A study's results; may be given more than once.  [default: all in results/ and results/local/]")
+              help="Results of a study or of the efficiency suite; may be given more than once.  "
+              "[default: all in results/ and results/local/]")
 @click.option("--verbose", is_flag=True, help="A paragraph for each claim, as with NAME.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
 def claims(names: tuple[str, ...], folders: tuple[Path, ...], verbose: bool, as_json: bool) -> None:
@@ -234,6 +245,7 @@ def inspect(name: str, as_json: bool, size: int | None, depth: int | None, chang
 @click.option("--training/--inference", default=True, show_default=True, help="A step of AdamW, or a forward pass.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16, by autocast.")
 @click.option("--ema", is_flag=True, help="Averaged weights are kept, too.")
+@click.option("--device", default="auto", show_default=True, help="Whose operators: auto, cpu or cuda.")
 @click.option("--set", "changes", multiple=True, metavar="ARGUMENT=VALUE",
               help="An argument of the network's build, e.g. width=64; may be given more than once.")
 def fit(name: str, memory: str, size: int | None, batch: int | None, changes: tuple[str, ...], **asked) -> None:
@@ -243,3 +255,21 @@ def fit(name: str, memory: str, size: int | None, batch: int | None, changes: tu
     """
     from harness.inspection.fit import show
     show(name, memory, size, batch, changes, **asked)
+
+
+@main.command()
+@click.option("--only", metavar="A,B,...",
+              help="denoiser, transformer, segmenter, overhead, evaluation.  [default: all]")
+@click.option("--rounds", type=click.IntRange(min=1), metavar="N",
+              help="Turns of everyone, in every contest.  [default: as many as fit into some minutes in all]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--precision", default="auto", show_default=True, help="Ours: fp32, bf16, fp16; auto: the device's own.")
+@click.option("--compile", is_flag=True, help="Then again with everyone's network compiled.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", default=LOCAL_RESULTS / "benchmark",
+              show_default=True, help="Where benchmark.json and README.md go.")
+def benchmark(only: str | None, **asked) -> None:
+    """The same network here and in diffusers, MONAI and segmentation_models.pytorch, in turns: who is how fast."""
+    from rich.console import Console
+
+    from harness.benchmark.benchmark import benchmark as run_benchmark
+    sys.exit(run_benchmark(only, console=Console(highlight=False, markup=False), **asked))

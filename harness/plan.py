@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:                                  # listing profiles must not w
     from harness.dataset import Dataset
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CORE = ("plain", "no_skip", "residual", "attention_gate", "cross_attention", "dit", "fcn")
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -28,10 +30,13 @@ class SuiteProfile(Frozen):
     variants: tuple[str, ...] = CORE               # networks that are compared where --variants does not say
     data_options: dict[str, Any] = Field(default_factory=dict)  # arguments of the default data set's load()
     options: dict[str, Any] = Field(default_factory=dict)       # arguments of every variant's build()
+    variant_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # more of them, by variant
     seeds: int = Field(1, gt=0)                    # runs per variant where --seeds does not say
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     train: TrainSpec
     settings: dict[str, Any] = Field(default_factory=dict)      # the suite's Settings
+    # values of "settings.NAME" and "train.NAME" that are all tried with each other: one comparison each, a cell
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Request:
     seeds: int | None = None
     profile: str = "quick"
     device: str = "auto"
+    precision: str | None = None                   # "auto" is the device's own, whatever the profile says
     inception_weights: Path | None = None
 
 
@@ -54,11 +60,8 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def read_profile(name: str, suite: str) -> SuiteProfile:
-    """The part for ``suite`` of a shipped profile, or of a YAML file by path.
-
-    Raises InputError for an unknown name, unreadable YAML, or a field that does not fit, with its place.
-    """
+def profile_file(name: str, suite: str) -> YamlFile:
+    """A shipped profile, or a YAML file by path. Raises InputError where it has no part for ``suite``."""
     path = PROFILES / f"{name}.yaml"
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
@@ -67,6 +70,15 @@ def read_profile(name: str, suite: str) -> SuiteProfile:
     file = YamlFile(path)
     if suite not in file.content:
         raise InputError(f"profile {path} has no part for the suite {suite!r}")
+    return file
+
+
+def read_profile(name: str, suite: str) -> SuiteProfile:
+    """The part of a profile for ``suite``.
+
+    Raises InputError for an unknown name, unreadable YAML, or a field that does not fit, with its place.
+    """
+    file = profile_file(name, suite)
     return file.validate(SuiteProfile, file.content[suite], at=(suite,))
 
 
@@ -81,7 +93,7 @@ def check_names(request: Request) -> None:
     if request.suite not in suites.registry.names():
         raise unknown("suite", request.suite, suites.registry.names())
     profile = read_profile(request.profile, request.suite)
-    for variant in (*request.variants, *profile.variants):
+    for variant in (*request.variants, *profile.variants, *profile.variant_options):
         if variant != "all":
             networks.check(variant)
     if request.dataset is not None and request.data is not None:
@@ -92,6 +104,8 @@ def check_names(request: Request) -> None:
         raise InputError(f"--seeds must be at least 1, not {request.seeds}")
     if request.device not in DEVICES:
         raise unknown("device", request.device, DEVICES)
+    if request.precision is not None and request.precision not in PRECISIONS:
+        raise unknown("precision", request.precision, PRECISIONS)
     if request.inception_weights is not None and not request.inception_weights.is_file():
         raise InputError(f"--inception-weights: there is no file {request.inception_weights}")
     for option in given(request):
@@ -143,16 +157,69 @@ def data_spec(request: Request, profile: SuiteProfile) -> DataSpec:
 
 
 def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
-    """All runs of a request, seed by seed, so that a comparison is whole as early as it can be.
+    """All runs of a request, cell by cell and seed by seed, so that a comparison is whole as early as it can be.
 
     Arms share data order and sampling noise for a seed. Imports torch (devices, the suite's settings).
     """
     profile = read_profile(request.profile, request.suite)
-    base = base_spec(request, profile, data, cache)
+    bases = cells(request, profile, base_spec(request, profile, data, cache))
     asked = request.variants or profile.variants
     names = dict.fromkeys(name for one in asked for name in (networks.all_names() if one == "all" else [one]))
-    return [base.model_copy(update={"variant": name, "seeds": same_seed(seed)})
-            for seed in range(request.seeds or profile.seeds) for name in names]
+    return [base.model_copy(update={"variant": name, "seeds": same_seed(seed),
+                                    "options": {**base.options, **profile.variant_options.get(name, {})}})
+            for base in bases for seed in range(request.seeds or profile.seeds) for name in names]
+
+
+def swept(request: Request, profile: SuiteProfile) -> dict[str, list[Any]]:
+    """The profile's sweep; a precision that was asked for takes the place of those it has."""
+    return {name: values for name, values in profile.sweep.items()
+            if request.precision is None or name != "train.precision"}
+
+
+def cells(request: Request, profile: SuiteProfile, base: RunSpec) -> list[RunSpec]:
+    """``base`` with every combination of the sweep's values; its first name changes slowest.
+
+    Raises InputError, with file and line, for a name or value that does not fit, and for a precision that the
+    device lacks. Imports torch.
+    """
+    from harness.device import check_precision
+    suite, sweep = suites.registry.load(request.suite), swept(request, profile)
+    parts = {"settings": suite.Settings, "train": TrainSpec}
+    known = [f"{part}.{field}" for part, model in parts.items() for field in model.model_fields]
+    for name, values in sweep.items():
+        if name not in known:
+            raise in_sweep(request, unknown("entry", name, known), name)
+        twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+        if twice is not None:
+            raise in_sweep(request, f"{twice!r} is given twice", name)
+    found = []
+    for values in product(*sweep.values()):
+        changed = {part: getattr(base, part) if part == "settings" else base.train.model_dump() for part in parts}
+        for name, value in zip(sweep, values, strict=True):
+            part, field = name.split(".")
+            changed[part] = {**changed[part], field: value}
+        try:
+            settings, train = (model.model_validate(changed[part]) for part, model in parts.items())
+        except ValidationError as error:
+            place = ".".join(str(part) for part in error.errors()[0]["loc"])
+            at = next((name for name in sweep if name.partition(".")[2] == place), None)
+            raise in_sweep(request, first_problem(error), at) from None
+        check_precision(base.device, train.precision)
+        found.append(base.model_copy(update={"settings": settings.model_dump(mode="json"), "train": train}))
+    return found
+
+
+def in_sweep(request: Request, message: str | InputError, name: str | None) -> InputError:
+    """``message`` with file and line of the sweep, or of its entry ``name``."""
+    place = (request.suite, "sweep", *filter(None, [name]))
+    return profile_file(request.profile, request.suite).error(place, message)
+
+
+def cell_name(spec: RunSpec, sweep: dict[str, list[Any]]) -> str:
+    """What tells a run's cell from the others: "image_size 32, batch_size 16"; "" without a sweep."""
+    entries = spec.model_dump(mode="json", include={"settings", "train"})
+    parts = {name: entries[part][field] for name in sweep for part, field in [name.split(".")]}
+    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in parts.items())
 
 
 def base_spec(request: Request, profile: SuiteProfile, data: Dataset, cache: Path) -> RunSpec:
@@ -162,7 +229,8 @@ def base_spec(request: Request, profile: SuiteProfile, data: Dataset, cache: Pat
     """
     from harness.device import check_precision, default_precision, resolve_device
     device = resolve_device(request.device)
-    precision = default_precision(device) if profile.precision == "auto" else profile.precision
+    precision = request.precision or profile.precision
+    precision = default_precision(device) if precision == "auto" else precision
     suite, settings = suites.registry.load(request.suite), dict(profile.settings)
     if hasattr(suite, "complete_settings"):
         settings = suite.complete_settings(settings, data, cache, **given(request))

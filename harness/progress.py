@@ -57,4 +57,5 @@ def summary(name: str, record: Record, *, kept: bool) -> str:
     if not record.metrics:                         # a trial for tuning is not judged
         return f"{name}: trained ({when})"
     headline = next(iter(record.metrics.values()))
-    return f"{name}: {headline.label} {headline.value:.4g} ({when})"
+    value = f"{headline.value:.4g} {headline.unit}".rstrip()
+    return f"{name}: {headline.label} {value} ({when})"

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 # How a number is made. Tables, plots, reports and the command line only show it.
 MOVES_NUMBERS = ("variants/**/*.py", "harness/suites/*.py", "harness/metrics/*.py", "harness/diffusion.py",
-                 "harness/losses.py", "harness/measure.py", "harness/run.py", "harness/train.py")
+                 "harness/losses.py", "harness/measure.py", "harness/run.py", "harness/train.py",
+                 "harness/compilation.py", "harness/energy.py", "harness/roofline.py", "harness/inspection/memory.py",
+                 "harness/inspection/allocations.py", "harness/inspection/traffic.py")
 # These only find a network or a suite by its name: what is found is followed by its file.
 FIND_BY_NAME = ("variants/__init__.py", "variants/registry.py", "harness/suites/__init__.py")
 EVERY_RUN = ("harness/run.py", "harness/train.py")

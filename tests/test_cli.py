@@ -25,7 +25,7 @@ def test_help_and_list_do_not_wait_for_torch_or_pandas(args):
 def test_list_names_everything():
     output = bench("list").output
     for name in ("plain", "no_skip", "residual", "attention_gate", "cross_attention", "dit", "fcn",
-                 "segmentation", "generation", "digits", "digit_scenes", "cells", "mnist",
+                 "segmentation", "generation", "efficiency", "noise", "digits", "digit_scenes", "cells", "mnist",
                  "smoke", "quick", "standard"):
         assert name in output
 
@@ -37,6 +37,8 @@ def test_list_names_everything():
     (("--suite", "generation", "--profile", "quik"), ("unknown profile", "did you mean 'quick'")),
     (("--suite", "generation", "--profile", "absent.yaml"), ("absent.yaml", "No such file")),
     (("--suite", "generation", "--device", "cdua"), ("unknown device", "did you mean 'cuda'")),
+    (("--suite", "efficiency", "--precision", "fp23"), ("unknown precision", "did you mean 'fp32'")),
+    (("--suite", "efficiency", "--dataset", "digits"), ("'digits' is not one for efficiency", "noise")),
     (("--suite", "gen"), ("unknown suite", "did you mean 'generation'")),
     (("--suite", "generation", "--seeds", "0"), ("--seeds", "at least 1")),
     (("--suite", "generation", "--dataset", "cells"), ("'cells' is not one for generation", "digits")),
@@ -149,6 +151,11 @@ def test_device_that_is_not_there(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
     refused(bench("--suite", "generation", "--device", "cuda", "--out", tmp_path), "'cuda'", "--device cpu")
+
+
+def test_precision_that_the_device_lacks(tmp_path):
+    refused(bench("--suite", "efficiency", "--variants", "plain", "--device", "cpu", "--precision", "fp16", "--out",
+                  tmp_path), "fp16 needs a GPU", "use fp32 or bf16")
 
 
 def test_report_of_no_results(tmp_path):

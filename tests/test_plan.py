@@ -1,22 +1,37 @@
 """A command line becomes runs: all arms, all seeds, one budget."""
 
+import math
+
 import pytest
 
 import variants
+from harness import suites
 from harness.errors import InputError
-from harness.plan import Request, check_names, data_spec, load_data, make_plan, profile_names, read_profile
+from harness.plan import (
+    Request,
+    cell_name,
+    check_names,
+    data_spec,
+    load_data,
+    make_plan,
+    profile_names,
+    read_profile,
+    swept,
+)
 
 
 @pytest.mark.parametrize("name", profile_names())
-@pytest.mark.parametrize("suite", ["segmentation", "generation"])
+@pytest.mark.parametrize("suite", suites.registry.names())
 def test_every_shipped_profile_gives_valid_runs(name, suite, tmp_path):
     request = Request(suite=suite, profile=name)
     data = load_data(data_spec(request, read_profile(name, suite)), suite)
     plan = make_plan(request, data, tmp_path)
     profile = read_profile(name, suite)
-    assert len(plan) == len(profile.variants) * profile.seeds
-    assert set(profile.variants) <= set(variants.names())
-    assert len({spec.group_id() for spec in plan}) == 1
+    named = variants.names() if profile.variants == ("all",) else profile.variants
+    cells = math.prod(len(values) for values in profile.sweep.values())
+    assert len(plan) == cells * len(named) * profile.seeds
+    assert set(named) <= set(variants.names())
+    assert len({spec.group_id() for spec in plan}) == cells
     assert len({spec.run_id(code="c", data=data.fingerprint) for spec in plan}) == len(plan)
     assert all(spec.train.precision != "auto" and spec.device in ("cpu", "cuda", "mps") for spec in plan)
 
@@ -73,3 +88,80 @@ def test_grey_images_get_a_classifier_as_extractor(tmp_path):
     request = Request(suite="generation", variants=("plain",))
     data = load_data(data_spec(request, read_profile("quick", "generation")), "generation")
     assert make_plan(request, data, tmp_path)[0].settings["extractor"] == "classifier"
+
+
+SWEPT = """
+efficiency:
+  dataset: noise
+  variants: [plain, fcn]
+  train: {steps: 1, batch_size: 2, learning_rate: 0.1}
+  settings: {warmup: 1}
+  sweep:
+    settings.image_size: [16, 32]
+    train.precision: [fp32, bf16]
+"""
+
+
+def planned(tmp_path, content, suite="efficiency", **asked):
+    (tmp_path / "mine.yaml").write_text(content)
+    request = Request(suite=suite, profile=str(tmp_path / "mine.yaml"), device="cpu", **asked)
+    check_names(request)
+    profile = read_profile(request.profile, suite)
+    data = load_data(data_spec(request, profile), suite)
+    return make_plan(request, data, tmp_path / "cache"), swept(request, profile)
+
+
+def cells_of(plan):
+    return [(run.settings["image_size"], run.train.precision, run.seeds.init, run.variant) for run in plan]
+
+
+def test_a_sweep_is_every_combination_size_by_size_each_for_every_variant_and_seed(tmp_path):
+    plan, sweep = planned(tmp_path, SWEPT, seeds=2)
+    assert cells_of(plan) == [(size, precision, seed, variant) for size in (16, 32) for precision in ("fp32", "bf16")
+                              for seed in (0, 1) for variant in ("plain", "fcn")]
+    assert len({run.group_id() for run in plan}) == 4
+    assert all(run.settings["warmup"] == 1 and run.train.batch_size == 2 for run in plan)
+    assert cell_name(plan[0], sweep) == "image_size 16, precision fp32" and cell_name(plan[0], {}) == ""
+
+
+def test_a_precision_that_is_asked_for_takes_the_place_of_the_profiles(tmp_path):
+    plan, sweep = planned(tmp_path, SWEPT, precision="bf16")
+    assert cells_of(plan) == [(size, "bf16", 0, variant) for size in (16, 32) for variant in ("plain", "fcn")]
+    assert list(sweep) == ["settings.image_size"]
+    fixed = SWEPT.partition("  sweep")[0] + "  precision: bf16\n"
+    assert {run.train.precision for run in planned(tmp_path, fixed)[0]} == {"bf16"}
+    assert {run.train.precision for run in planned(tmp_path, fixed, precision="fp32")[0]} == {"fp32"}
+
+
+def test_any_suite_can_be_swept(tmp_path):
+    plan, _ = planned(tmp_path, "generation: {dataset: digits, variants: [plain], train: {steps: 1, batch_size: 2, "
+                                "learning_rate: 0.1}, sweep: {train.learning_rate: [0.1, 0.2], settings.eta: [0, 1]}}",
+                      suite="generation")
+    assert [(run.train.learning_rate, run.settings["eta"]) for run in plan] == [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]
+
+
+@pytest.mark.parametrize("entry, words", [
+    ("settings.imag_size: [16]", "unknown entry 'settings.imag_size'; did you mean 'settings.image_size'?"),
+    ("train.batchsize: [1]", "did you mean 'train.batch_size'?"), ("image_size: [16]", "unknown entry 'image_size'"),
+    ("settings.repeats: [1]", "repeats: Input should be greater than or equal to 2"),
+    ("settings.repeats: []", "settings.repeats: List should have at least 1 item"),
+    ("settings.repeats: 3", "settings.repeats: Input should be a valid list"),
+    ("train.batch_size: [1, 2, 1]", "1 is given twice"), ("train.batch_size: [two]", "batch_size: Input should be")])
+def test_a_sweep_that_does_not_fit_is_one_line_with_its_place(entry, words, tmp_path):
+    content = SWEPT.replace("settings.image_size: [16, 32]", entry)
+    with pytest.raises(InputError) as raised:
+        planned(tmp_path, content)
+    text = str(raised.value)
+    assert text.startswith(f"{tmp_path / 'mine.yaml'}:8: ") and words in text and "\n" not in text
+
+
+@pytest.mark.parametrize("asked", [{"precision": "fp16"}, {}])
+def test_half_precision_with_five_bits_of_exponent_needs_a_gpu(asked, tmp_path):
+    content = SWEPT if asked else SWEPT.replace("[fp32, bf16]", "[fp32, fp16]")
+    with pytest.raises(InputError, match="^precision fp16 needs a GPU; use fp32 or bf16 on a CPU$"):
+        planned(tmp_path, content, **asked)
+
+
+def test_unknown_precision():
+    with pytest.raises(InputError, match="unknown precision 'fp61'; did you mean 'fp16'"):
+        check_names(Request(suite="efficiency", precision="fp61"))

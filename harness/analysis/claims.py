@@ -14,12 +14,15 @@ from typing import Any
 
 from pydantic import Field
 
+from harness import networks
 from harness.ablation.manifest import Manifest, Part
 from harness.ablation.study import CLAIMS, read_study
 from harness.analysis.claim_cost import Cost
 from harness.analysis.claim_finding import Finding, Missing, Word
+from harness.analysis.claim_scaling import RUN, Growth
 from harness.analysis.claim_tests import KINDS, Evidence
 from harness.analysis.comparison import Run, data_name
+from harness.analysis.scaling import SUITE, Scaling
 from harness.analysis.study_analysis import PartResult
 from harness.analysis.study_answer import listed
 from harness.errors import InputError, unknown
@@ -59,11 +62,16 @@ class ClaimFile(Frozen):
 class Claim:
     name: str
     file: ClaimFile
-    test: Any                                      # one of KINDS or Cost; None where it is out of reach
+    test: Any                                      # one of KINDS, Cost or Growth; None where it is out of reach
 
     @property
     def exact(self) -> bool:
         return isinstance(self.test, Cost)
+
+    @property
+    def of_growth(self) -> bool:
+        """Whether records of the efficiency suite decide it, and no study."""
+        return isinstance(self.test, Growth)
 
 
 @dataclass(frozen=True)
@@ -115,13 +123,19 @@ def read_claim(name: str) -> Claim:
     if bool(claim.test) == bool(claim.out_of_reach):
         raise file.error((), "a claim has either a test, or says by out_of_reach why it has none")
     test = _test(claim, file) if claim.test else None
-    if test is not None and not isinstance(test, Cost):
+    if isinstance(test, Growth):
+        for subject, place in test.subjects():
+            try:
+                networks.check(subject.variant)
+            except InputError as error:
+                raise file.error(("test", place, "variant"), error) from None
+    elif test is not None and not isinstance(test, Cost):
         _check_study(claim, test, file)
     return Claim(path.stem, claim, test)
 
 
 def _test(claim: ClaimFile, file: YamlFile):
-    kinds = {**KINDS, "cost": Cost}
+    kinds = {**KINDS, "cost": Cost, "scaling": Growth}
     kind = claim.test.get("kind", "")
     if kind not in kinds:
         raise file.error(("test", "kind"), unknown("kind of test", str(kind), kinds))
@@ -156,8 +170,8 @@ def _check_study(claim: ClaimFile, test, file: YamlFile) -> None:
 
 def bears_on(claim: Claim, manifest: Manifest) -> bool:
     """Whether a study that was run can answer the claim."""
-    return claim.test is not None and not claim.exact and (claim.file.study == manifest.name
-                                                            or claim.name in manifest.study.claims)
+    of_study = claim.test is not None and not claim.exact and not claim.of_growth
+    return of_study and (claim.file.study == manifest.name or claim.name in manifest.study.claims)
 
 
 def verdicts_for(out: Path, manifest: Manifest, results: Sequence[PartResult]) -> list[Verdict]:
@@ -186,20 +200,31 @@ def judge(claim: Claim, manifest: Manifest, results: Sequence[PartResult], out: 
     return _verdict(claim, finding, measured=_measured(part, involved, runs), link=link)
 
 
+def judge_growth(claim: Claim, scaling: Scaling, out: Path | None = None) -> Verdict:
+    """The verdict of the efficiency runs in the results folder ``out`` on a claim about how cost grows."""
+    devices = listed(list(dict.fromkeys(condition.device for condition in scaling.conditions)))
+    sides = scaling.sides
+    measured = f"images of {sides[0]} to {sides[-1]} px, {devices}" if sides else ""
+    finding = claim.test.find(scaling)
+    run = not finding.why.startswith("not run")    # the report shows claims about networks that were run
+    return _verdict(claim, finding, measured, f"{out}/report.html#claim-{claim.name}" if out and run else "")
+
+
 def unjudged(claim: Claim, why: str = "") -> Verdict:
     """The verdict on a claim that nothing here has measured, or that is counted exactly."""
     if claim.exact:
         return _verdict(claim, claim.test.find())
+    command = RUN if claim.of_growth else f"python bench.py ablate {claim.file.study}"
     reason = why or (f"not run, because it is out of reach: {claim.file.out_of_reach}" if claim.test is None else
-                     f"not run: python bench.py ablate {claim.file.study}")
+                     f"not run: {command}")
     return _verdict(claim, Finding("inconclusive", reason.rstrip("."), "", 0))
 
 
 def _verdict(claim: Claim, finding: Finding, measured: str = "", link: str = "") -> Verdict:
     file = claim.file
     return Verdict(claim.name, file.statement, file.source, finding.verdict, finding.why, finding.numbers,
-                   claim.test.asked() if claim.test else "", file.study, file.suite, file.scale, measured, finding.n,
-                   link, file.number)
+                   claim.test.asked() if claim.test else "", file.study, SUITE if claim.of_growth else file.suite,
+                   file.scale, measured, finding.n, link, file.number)
 
 
 def _is_of(claim: Claim, part: Part) -> bool:

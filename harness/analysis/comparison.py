@@ -134,9 +134,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 def _group(runs: list[Run], title: str) -> Group:
     by_arm: dict[str, list[Run]] = defaultdict(list)
-    labels = _labels(runs)
+    labels = arm_labels(runs)
     for run in runs:
-        by_arm[labels[_arm_key(run)]].append(run)
+        by_arm[labels[network_of(run)]].append(run)
     arms = []
     for label, found in by_arm.items():
         latest = {}                                # two runs of one seed are not two seeds: the later one counts
@@ -187,15 +187,16 @@ def _over_cases(group: Group, arms: Sequence[Arm], of: int) -> None:
     _rank(group)
 
 
-def _arm_key(run: Run) -> tuple[str, str]:
+def network_of(run: Run) -> tuple[str, str]:
+    """The variant and its options: what makes an arm."""
     return run.record.spec.variant, canonical_json(run.record.spec.options)
 
 
-def _labels(runs: list[Run]) -> dict[tuple[str, str], str]:
+def arm_labels(runs: list[Run]) -> dict[tuple[str, str], str]:
     """The variant's name; where one ran with several sets of options, also those in which they differ."""
     found: dict[str, dict[str, dict]] = defaultdict(dict)
     for run in runs:
-        variant, options = _arm_key(run)
+        variant, options = network_of(run)
         found[variant][options] = run.record.spec.options
     return {(variant, key): f"{variant} ({note})" if note else variant
             for variant, options in found.items()

@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from harness.analysis.recount_timings import recount_timings
 from harness.analysis.run_files import Run
 from harness.record import Metric
 from harness.spec import digest
@@ -114,8 +115,8 @@ def check_costs(run: Run, findings: Findings, file: str) -> None:
 
 
 def check_metrics(run: Run, findings: Findings, folder: str) -> None:
-    """Every metric that its per-case values decide, with its n and its count of undefined values."""
-    metrics, file = run.record.metrics, f"{folder}/record.json"
+    """Every metric that its per-case values or timed calls decide, with its n and its count of undefined values."""
+    metrics, file, timed = run.record.metrics, f"{folder}/record.json", recount_timings(run)
     cases: dict[str, Table] = {}
     if (run.folder / "cases.csv").exists():
         cases = read_cases(run.folder / "cases.csv", f"{folder}/cases.csv", findings)
@@ -125,6 +126,11 @@ def check_metrics(run: Run, findings: Findings, folder: str) -> None:
         if found is not None:
             for name, value in zip(("value", "n", "undefined"), found, strict=True):
                 findings.compare(file, f"metrics {key} {name}", getattr(metric, name), value, TOLERANCE)
+        elif key in timed:
+            for name, value in zip(("value", "n"), timed[key], strict=True):
+                findings.compare(file, f"metrics {key} {name} (timed calls)", getattr(metric, name), value, TOLERANCE)
+        elif timed:
+            findings.unchecked["metrics measured while running, and kept in record.json only"].append(f"{file}: {key}")
         elif not cases and key.endswith("_macro"):
             findings.unchecked["means over cases: no cases.csv"].append(f"{file}: {key}")
         else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from harness.device import resolve_device
 from harness.errors import InputError, unknown
 from harness.inspection.memory import PRECISIONS, MemoryEstimate, predict_memory
 from harness.inspection.network import REFUSALS, Subject, parse_changes, subject, words
@@ -25,11 +27,13 @@ LARGEST_BATCH, LARGEST_SIDE = 2 ** 20, 2 ** 14
 STEPS = (1, 2, 4, 8, 16, 32, 64)                   # pixels by which the side of an image may have to grow
 NOTE = ("Tensors are counted. A GPU's context, its libraries' workspaces and the allocator's gaps come on top: give "
         "--memory less than the card has.")
+CPU_NOTE = ("These are a CPU's operators. On a GPU autocast keeps norms in fp32, and {precision} takes more: "
+            "ask where the GPU is.")
 
 
 def parse_bytes(text: str) -> int:
     """"24GB" -> 24 * 10^9, "24GiB" -> 24 * 2^30. Raises InputError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
     if not found:
         raise InputError(f"--memory {text}: write it as a number and a unit, e.g. 24GB")
     unit = next((known for known in UNITS if known.lower() == found[2].lower()), None)
@@ -44,7 +48,7 @@ def parse_bytes(text: str) -> int:
 def shown_bytes(size: int) -> str:
     """1234567890 -> "1.23 GB"."""
     for unit in ("TB", "GB", "MB", "kB"):
-        if size >= UNITS[unit]:
+        if size >= 1000 and round(size / UNITS[unit], 2) >= 1:
             return f"{size / UNITS[unit]:.2f} {unit}"
     return f"{size} B"
 
@@ -61,22 +65,28 @@ def estimate(looked_at: Subject, batch: int, **asked: Any) -> MemoryEstimate:
                          f"{words(error)}") from error
 
 
-def largest(cost: Callable[[int], MemoryEstimate], limit: int, low: int, high: int) -> int:
+def largest(cost: Callable[[int], MemoryEstimate], limit: int, low: int, high: int,
+            amount: Callable[[int], float] = float) -> int:
     """The largest n in ``low``..``high`` whose total is within ``limit``; ``low`` is.
 
-    The next n to look at is where a straight line through the ends of the interval meets the limit; every third
-    time it is the middle, so that a cost that is no line ends the search, too.
+    Totals are taken to be nearly straight lines over ``amount(n)``, which grows with n. The next n to look at is
+    where the line through the ends of the interval meets the limit; every third time it is the middle, so that a
+    cost that is no line ends the search, too.
     """
+    def at(aim: float) -> int:                     # the largest n in the range whose amount is within the aim
+        return low + bisect_right(range(low + 1, high + 1), aim, key=amount)
+
     below, n = cost(low).total, min(high, 2 * low + 1)
     while (above := cost(n).total) <= limit:       # go up until one does not fit
         if n == high:
             return high
-        rate = max(1e-9, (above - below) / (n - low))
-        low, below, n = n, above, min(high, max(2 * n, int(n + 1.05 * (limit - above) / rate) + 1))
+        rate = max(1e-9, (above - below) / (amount(n) - amount(low)))
+        aim = amount(n) + 1.05 * (limit - above) / rate
+        low, below, n = n, above, max(min(high, 2 * n), min(high, at(aim) + 1))
     high, looks = n, 0
     while high - low > 1:
         looks += 1
-        line = low + int((limit - below) * (high - low) / (above - below))
+        line = at(amount(low) + (limit - below) * (amount(high) - amount(low)) / (above - below))
         n = (low + high) // 2 if looks % 3 == 0 else min(max(line, low + 1), high - 1)
         total = cost(n).total
         if total <= limit:
@@ -86,14 +96,24 @@ def largest(cost: Callable[[int], MemoryEstimate], limit: int, low: int, high: i
     return low
 
 
-def sides(name: str, changes: dict, size: int) -> tuple[int, int]:
-    """(smallest, step): the network takes square images of smallest + k step pixels. Raises InputError: only ``size``.
+def at_side(own: Subject, changes: dict, side: int) -> Subject:
+    """The subject with images of ``side`` x ``side``; a preset's network is the same at every size."""
+    if own.kind != "preset":
+        return subject(own.name, side, changes)
+    image, *others = own.inputs
+    return replace(own, inputs=(image.new_empty((*image.shape[:2], side, side)), *others))
+
+
+def sides(own: Subject, changes: dict) -> tuple[int, int]:
+    """(smallest, step): the network takes square images of smallest + k step pixels. Raises InputError: only its own.
 
     Found by calling it, on the meta device.
     """
+    name, size = own.name, own.inputs[0].shape[-1]
+
     def takes(side: int) -> bool:
         try:
-            looked_at = subject(name, side, changes)
+            looked_at = at_side(own, changes, side)
             with torch.no_grad(), torch.device("meta"):
                 looked_at.network(*looked_at.inputs)
             return True
@@ -130,17 +150,20 @@ def fit(name: str, memory: int, *, size: int | None = None, batch: int | None = 
     changes = changes or {}
     if batch is None:
         looked_at, low, top = subject(name, size, changes), 1, LARGEST_BATCH
-        side = looked_at.inputs[0].shape[-1]
+        side, amount = looked_at.inputs[0].shape[-1], float
 
         def compute(n: int) -> MemoryEstimate:
             return estimate(looked_at, n, **asked)
     else:
-        own = subject(name, None, changes).inputs[0].shape[-1]
-        first, step = sides(name, changes, own)
+        own = subject(name, None, changes)
+        first, step = sides(own, changes)
         low, top = 0, (LARGEST_SIDE - first) // step
 
+        def amount(n: int) -> float:               # pixels
+            return (first + n * step) ** 2
+
         def compute(n: int) -> MemoryEstimate:
-            return estimate(subject(name, first + n * step, changes), batch, **asked)
+            return estimate(at_side(own, changes, first + n * step), batch, **asked)
 
     def cost(n: int) -> MemoryEstimate:
         if n not in seen:
@@ -151,31 +174,36 @@ def fit(name: str, memory: int, *, size: int | None = None, batch: int | None = 
         what = (f"one image of {side} x {side} pixels" if batch is None
                 else f"a batch of {batch} images of {first} x {first} pixels")
         raise refusal(name, memory, what, cost(low))
-    found = largest(cost, memory, low, top)
+    found = largest(cost, memory, low, top, amount)
     return (found, side, cost(found)) if batch is None else (batch, first + found * step, cost(found))
 
 
 def show(name: str, memory: str, size: int | None, batch: int | None, changes: Iterable[str], *, training: bool,
-         precision: str, ema: bool) -> None:
-    """What ``bench.py fit`` prints."""
+         precision: str, ema: bool, device: str) -> None:
+    """What ``bench.py fit`` prints; ``device`` "auto" is the GPU that this machine has, or else its CPU."""
     limit = parse_bytes(memory)
     if size is not None and batch is not None:
         raise InputError("give --size to find the largest batch, or --batch to find the largest image, not both")
+    if ema and not training:
+        raise InputError("--ema counts the averaged weights that training keeps; leave it out with --inference")
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    device = "cuda" if resolve_device(device).startswith("cuda") else "cpu"
     found, side, needs = fit(name, limit, size=size, batch=batch, changes=parse_changes(changes), training=training,
-                             precision=precision, ema=ema)
+                             precision=precision, ema=ema, device=device)
     at_most = f" (the search ends at {found:,})" if batch is None and found == LARGEST_BATCH else ""
     answer = (f"batch {found:,}{at_most}, the largest of {side} x {side} pixels" if batch is None
               else f"{side} x {side} pixels, the largest in batches of {batch:,}")
     console = Console(highlight=False, markup=False)
     console.print(f"{name}, {'training' if training else 'inference'}, {precision}: {answer}, that fits into "
                   f"{shown_bytes(limit)}", soft_wrap=True)
-    console.print(as_table(needs))
+    console.print(as_table(needs, LABELS if training else {**LABELS, "inputs": "batch"}))
     console.print(NOTE, soft_wrap=True)
+    if device == "cpu" and precision != "fp32":
+        console.print(CPU_NOTE.format(precision=precision), soft_wrap=True)
 
 
-def as_table(needs: MemoryEstimate) -> Table:
+def as_table(needs: MemoryEstimate, labels: Mapping[str, str] = LABELS) -> Table:
     """What each part holds at the peak, and the most that it ever holds where that is another number."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("part")
@@ -183,7 +211,7 @@ def as_table(needs: MemoryEstimate) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     most = {"activations": needs.saved, "gradients": needs.all_gradients}
     values = asdict(needs)
-    for part, label in LABELS.items():
+    for part, label in labels.items():
         if values[part] or most.get(part):
             table.add_row(label, shown_bytes(values[part]), f"{100 * values[part] / needs.total:.1f}%",
                           shown_bytes(most[part]) if most.get(part, values[part]) != values[part] else "")

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.errors import unknown
+from harness.errors import InputError, unknown
 from harness.inspection.network import tensors_of
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -132,7 +132,7 @@ class Following(TorchDispatchMode):
         for tensor in tensors_of(result):
             self.ledger.add(tensor)
         if operator in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default):
-            self.ledger.scratch(sum(copied(args)))
+            self.ledger.scratch(sum(copied(args)) + reordered(operator, args))
         return result
 
 
@@ -144,6 +144,21 @@ def copied(args: tuple) -> Iterator[int]:
     for x in maps:
         if not x.is_contiguous(memory_format=layout):
             yield x.numel() * x.element_size()
+
+
+def reordered(operator: Any, args: tuple) -> int:
+    """Bytes of a kernel's copies in oneDNN's own order, on a CPU: one forwards, two of its gradient backwards.
+
+    A 1x1 kernel is taken as it is, and one image of few values does without oneDNN (PyTorch's Convolution.cpp,
+    use_mkldnn). Measured with AVX-512; other instruction sets may have other orders.
+    """
+    backward = operator is torch.ops.aten.convolution_backward.default
+    x, kernel, groups = args[backward], args[1 + backward], args[8 + backward]
+    small = (x.dtype == torch.float32 and len(x) == 1 and x.numel() <= 20480 and groups == 1
+             and max(kernel.shape[2:]) <= 3)
+    if kernel.device.type != "cpu" or kernel[0, 0].numel() == 1 or small:
+        return 0
+    return (1 + backward) * kernel.numel() * kernel.element_size()
 
 
 def empty_like_run(tensor: Tensor, device: str) -> Tensor:
@@ -163,7 +178,8 @@ def fake_network(network: nn.Module, device: str) -> nn.Module:
                                 else empty)
         return made[id(tensor)]
 
-    network = copy.deepcopy(network)
+    with unset_fake_temporarily():                 # a buffer cannot be copied where tensors become fake
+        network = copy.deepcopy(network)
     for module in network.modules():
         for held in (module._parameters, module._buffers, module.__dict__):
             for name, value in list(held.items()):
@@ -194,25 +210,27 @@ def training_step(network: nn.Module, inputs: tuple, target: list[Tensor], optim
 def predict_memory(network: nn.Module | Callable[[], nn.Module], inputs: tuple[Tensor | None, ...], *,
                    training: bool, precision: str = "fp32", optimizer: str = "adamw", ema: bool = False,
                    loss: Callable = mean_square, device: str = "cpu") -> MemoryEstimate:
-    """Peak memory of a training step, optimiser state included, or of a forward pass.
+    """Peak memory of a training step, optimiser state included, or of a forward pass in inference mode.
 
     ``network`` is on the meta device, or builds one there; ``inputs`` are meta tensors of the batch, as the
     network is called, laid out as a run lays them out (channels last). ``precision`` "bf16" and "fp16" mean autocast
     with fp32 parameters. ``loss`` takes lists of outputs and of targets, both fp32. Operators are those of
-    ``device``; "cpu" has the fused attention that GPUs have, too. Raises InputError for an unknown precision or
-    optimiser, and what the network raises.
+    ``device``: "cpu", or "cuda" where there is a GPU, whose autocast keeps norms in fp32. Raises InputError for an
+    unknown precision or optimiser and for "cuda" without a GPU, and what the network raises.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if optimizer not in OPTIMIZERS:
         raise unknown("optimiser", optimizer, OPTIMIZERS)
+    if device.startswith("cuda") and not torch.cuda.is_available():    # autocast would silently do nothing
+        raise InputError("memory on a GPU is predicted where PyTorch finds one; use device cpu")
     if not isinstance(network, nn.Module):
         with torch.device("meta"):
             network = network()
     dtype, ledger = PRECISIONS[precision], Ledger()
 
-    def autocast():
-        return torch.autocast(torch.device(device).type, dtype) if dtype else nullcontext()
+    def autocast():                                # in inference mode it keeps no copies of the weights between layers
+        return torch.autocast(torch.device(device).type, dtype, cache_enabled=training) if dtype else nullcontext()
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         network = fake_network(network, device).train(training)

@@ -1,7 +1,7 @@
 """Predicted beside measured peak memory: ``python -m harness.inspection.memory_page`` -> results/memory/.
 
-Every registered network takes a training step on this machine's CPU, each in a fresh process. Two things are
-measured: the peak of the tensors alive, from PyTorch's profiler, and the peak of the process's resident set.
+Every registered network takes training steps and forward passes on this machine's CPU, each in a fresh process. Two
+things are measured: the peak of the tensors alive, from PyTorch's profiler, and the peak of the process's resident set.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from pathlib import Path
 import torch
 
 import variants
+from harness.device import keep_freed_memory
+from harness.inspection.allocations import follow, storage_bytes
 from harness.inspection.memory import (
     OPTIMIZERS,
+    PRECISIONS,
     MemoryEstimate,
     empty_like_run,
     first_step,
@@ -31,8 +34,12 @@ from harness.record import capture_environment
 PAGE = Path(__file__).parent.parent.parent / "results" / "memory"
 BATCH, SIZE = 32, 64
 GOAL = 0.10
-COLUMNS = ("variant", "parameters", "gradients", "optimizer", "ema", "inputs", "activations", "workspace", "predicted",
-           "tensors_alive", "tensors_ratio", "resident", "resident_ratio")
+CASES = [(use, precision) for use in ("training", "inference") for precision in ("fp32", "bf16")]
+PARTS = ("parameters", "gradients", "optimizer", "inputs", "activations", "workspace")
+MEASURED = ("tensors_alive", "resident", "resident_kept")
+COLUMNS = ("variant", "use", "precision", *PARTS, "predicted",
+           *(column for measured in MEASURED for column in (measured, f"{measured}_ratio")))
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}    # bytes; mallopt(3), glibc
 
 
 def batch_inputs(name: str, batch: int, size: int) -> tuple:
@@ -40,118 +47,148 @@ def batch_inputs(name: str, batch: int, size: int) -> tuple:
     return tuple(x if x is None else x.new_empty((batch, *x.shape[1:])) for x in subject(name, size).inputs)
 
 
-def predicted(name: str, batch: int = BATCH, size: int = SIZE) -> MemoryEstimate:
-    """Of a training step in fp32."""
-    return predict_memory(subject(name, size).network, batch_inputs(name, batch, size), training=True)
+def predicted(name: str, batch: int = BATCH, size: int = SIZE, use: str = "training",
+              precision: str = "fp32") -> MemoryEstimate:
+    """Of a training step, or of a forward pass ("inference")."""
+    return predict_memory(subject(name, size).network, batch_inputs(name, batch, size), training=use == "training",
+                          precision=precision)
 
 
-def real_step(name: str, batch: int, size: int):
-    """(a training step to call, bytes of the tensors that are there before): network, AdamW's state, batch, target."""
+def real_step(name: str, batch: int, size: int, use: str = "training", precision: str = "fp32"):
+    """(a training step or forward pass to call, bytes of the tensors that are there before).
+
+    These are the network and the batch, and for training AdamW's state and the target.
+    """
     shapes = batch_inputs(name, batch, size)
-    with torch.device("meta"), torch.no_grad():
-        out = tensors_of(subject(name, size).network(*shapes))
     network = variants.build(name, **{**VARIANT_ARGUMENTS, "image_size": size})
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(memory_format=torch.channels_last).train(use == "training")
     inputs = tuple(x if x is None else empty_like_run(x, "cpu").zero_() for x in shapes)
-    target = [empty_like_run(y, "cpu").zero_() for y in out]
+    there = [*network.parameters(), *network.buffers(), *tensors_of(inputs)]
+
+    def autocast():
+        return torch.autocast("cpu", PRECISIONS[precision], enabled=PRECISIONS[precision] is not None)
+
+    if use == "inference":
+        def forward() -> None:
+            with torch.inference_mode(), autocast():
+                network(*inputs)
+
+        return forward, storage_bytes(there)
+
+    with torch.device("meta"), torch.no_grad():
+        target = [empty_like_run(y, "cpu").zero_() for y in tensors_of(subject(name, size).network(*shapes))]
     optimizer = OPTIMIZERS["adamw"](network.parameters())
     first_step(optimizer, list(network.parameters()))
     state = [tensor for one in optimizer.state.values() for tensor in tensors_of(one)]
-    there = [*network.parameters(), *network.buffers(), *tensors_of(inputs), *target, *state]
 
     def step() -> None:
-        training_step(network, inputs, target, optimizer, torch.autocast("cpu", enabled=False))
+        training_step(network, inputs, target, optimizer, autocast())
 
-    return step, sum(tensor.untyped_storage().nbytes() for tensor in there)
-
-
-def tensors_alive(name: str, batch: int = BATCH, size: int = SIZE) -> int:
-    """Bytes: the peak of what PyTorch's CPU allocator has given out in a training step, by the profiler."""
-    step, before = real_step(name, batch, size)
-    gc.collect()
-    with torch.autograd.profiler.profile(profile_memory=True) as profiled:
-        step()
-    events = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return before + peak
+    return step, storage_bytes([*there, *target, *state])
 
 
-def resident(name: str, batch: int = BATCH, size: int = SIZE) -> int:
-    """Bytes: the peak of the resident set in two training steps above its level before the network was made.
+def tensors_alive(name: str, batch: int = BATCH, size: int = SIZE, use: str = "training",
+                  precision: str = "fp32") -> int:
+    """Bytes: the peak of what PyTorch's CPU allocator has given out meanwhile, by the profiler."""
+    step, before = real_step(name, batch, size, use, precision)
+    return before + int(follow(lambda mark: step(), torch.device("cpu")).peak)
+
+
+def resident(name: str, batch: int = BATCH, size: int = SIZE, use: str = "training", precision: str = "fp32") -> int:
+    """Bytes: the peak of the resident set in two of them above its level before the network was made.
 
     Only right in a process that has done nothing else. A tiny step before lets libraries load what they load once.
     """
-    real_step(name, 1, size)[0]()
+    real_step(name, 1, size, use, precision)[0]()
     gc.collect()
     memory = PeakMemory(torch.device("cpu"))
-    step, _ = real_step(name, batch, size)
+    step, _ = real_step(name, batch, size, use, precision)
     step()
     step()
     return int(memory.stop({}).value)
 
 
-def in_fresh_process(what: str, name: str) -> int:
-    """``tensors_alive`` or ``resident`` of a variant, on one thread."""
-    done = subprocess.run([sys.executable, "-m", __spec__.name, what, name], capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+def resident_kept(*asked: str, **also: str) -> int:
+    """The same, with freed memory kept for the next step, as runs do."""
+    keep_freed_memory()
+    return resident(*asked, **also)
+
+
+def in_fresh_process(what: str, name: str, use: str, precision: str, **environment: str) -> int:
+    """One of ``MEASURED`` of a variant, on one thread."""
+    done = subprocess.run([sys.executable, "-m", __spec__.name, what, name, use, precision], capture_output=True,
+                          text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, check=False)
     if done.returncode:
         raise RuntimeError(f"{what} of {name}: {done.stderr.strip()[-500:]}")
     return int(done.stdout.split()[-1])
 
 
-def line(name: str) -> dict:
+def line(name: str, use: str, precision: str) -> dict:
     """A row of memory.csv; bytes, and measured / predicted."""
-    paper = predicted(name)
-    alive, held = in_fresh_process("tensors_alive", name), in_fresh_process("resident", name)
-    parts = {part: getattr(paper, part) for part in COLUMNS[1:8]}
-    return {"variant": name, **parts, "predicted": paper.total, "tensors_alive": alive,
-            "tensors_ratio": f"{alive / paper.total:.4f}", "resident": held,
-            "resident_ratio": f"{held / paper.total:.4f}"}
+    paper, asked = predicted(name, use=use, precision=precision), (name, use, precision)
+    row = {"variant": name, "use": use, "precision": precision, **{part: getattr(paper, part) for part in PARTS},
+           "predicted": paper.total,
+           "tensors_alive": in_fresh_process("tensors_alive", *asked),
+           "resident": in_fresh_process("resident", *asked, **GIVES_BACK),
+           "resident_kept": in_fresh_process("resident_kept", *asked)}
+    for measured in MEASURED:
+        row[f"{measured}_ratio"] = f"{row[measured] / paper.total:.4f}"
+    return row
+
+
+def agreement(rows: list[dict], measured: str) -> str:
+    """How many of the rows meet the goal, and which is the farthest from it."""
+    ratio = f"{measured}_ratio"
+    met = sum(abs(float(row[ratio]) - 1) <= GOAL for row in rows)
+    worst = max(rows, key=lambda row: abs(float(row[ratio]) - 1))
+    return (f"{met} of {len(rows)} within {100 * GOAL:g} %, the farthest is {worst['variant']} in {worst['use']}, "
+            f"{worst['precision']} ({worst[ratio]})")
+
+
+def table(rows: list[dict]) -> str:
+    """Millions of bytes."""
+    shown = [part for part in PARTS if any(row[part] for row in rows)]
+    columns = [*shown, "predicted", "tensors_alive", "resident"]
+    titles = {"optimizer": "optimiser", "inputs": "batch", "tensors_alive": "tensors alive"}
+    parts = ["| variant | " + " | ".join(titles.get(column, column) for column in columns)
+             + " | tensors ratio | resident ratio |", "|---|" + "--:|" * (len(columns) + 2)]
+    parts += [f"| {row['variant']} | " + " | ".join(f"{row[column] / 1e6:,.1f}" for column in columns)
+              + f" | {row['tensors_alive_ratio']} | {row['resident_ratio']} |" for row in rows]
+    return "\n".join(parts)
 
 
 def page(rows: list[dict], machine: str) -> str:
     """The page in Markdown."""
-    def within(column: str) -> str:
-        met = sum(abs(float(row[column]) - 1) <= GOAL for row in rows)
-        worst = max(rows, key=lambda row: abs(float(row[column]) - 1))
-        return f"{met} of {len(rows)} within {100 * GOAL:g} %, the farthest is {worst['variant']} ({worst[column]})"
-
-    def mb(row: dict, column: str) -> str:
-        return f"{row[column] / 1e6:,.1f}"
-
-    shown = ("parameters", "gradients", "optimizer", "inputs", "activations", "workspace", "predicted",
-             "tensors_alive", "resident")
+    kept = [float(row["resident_kept_ratio"]) for row in rows]
     parts = [f"""# Memory on paper and measured
 
-A training step (mean squared error, clipped gradients, fused AdamW) of every registered network in fp32, channels
-last: {BATCH} images of 3 x {SIZE} x {SIZE} with a time step. `python -m harness.inspection.memory_page` makes this page
-again; `memory.csv` holds it in bytes.
+Training steps (mean squared error, clipped gradients, fused AdamW) and forward passes of every registered network,
+channels last, in fp32 and under bf16 autocast: {BATCH} images of 3 x {SIZE} x {SIZE} with a time step.
+`python -m harness.inspection.memory_page` makes this page again; `memory.csv` holds it in bytes.
 
 *Predicted* is computed without running the network (`harness/inspection/memory.py`, `bench.py fit`); the parts are
 what each holds at the peak. *Tensors alive* is the peak of what PyTorch's CPU allocator gave out, from its profiler.
 *Resident* is the peak of the process's resident set above its level before the network was made, after a step of one
-image. Each was measured in a fresh process on one thread.
+image, with the C library told to return what is freed ({' '.join(f'{k}={v}' for k, v in GIVES_BACK.items())}). Each
+was measured in a fresh process on one thread.
 
-- Tensors alive / predicted: **{within('tensors_ratio')}**.
-- Resident / predicted: **{within('resident_ratio')}**.
+- Tensors alive / predicted: **{agreement(rows, 'tensors_alive')}**.
+- Resident / predicted: **{agreement(rows, 'resident')}**.
 
-What the prediction does not see: oneDNN's scratch space and reordered weights, which PyTorch's allocator does not
-give out; copies that kernels make inside themselves (a convolution's own are in, as *workspace*); what the C library
-keeps between two uses. All of these are in *resident*.
+What the prediction does not see: what kernels take beside PyTorch's allocator, as oneDNN's own scratch space, and
+copies that they make inside themselves (of a convolution's maps and weights they are in, as *workspace*). Both are in
+*resident*. Runs keep what they free for their next step, in pieces that the next tensors may not fit: there the
+resident set was {min(kept):.2f} to {max(kept):.2f} times what was predicted (`resident_kept` in `memory.csv`). A GPU's
+allocator keeps freed blocks, too; its `max_memory_allocated` does not count them.
 
 Machine: {machine}.
 
 Millions of bytes; ratios are measured / predicted.
-""",
-             "| variant | parameters | gradients | optimiser | batch | activations | workspace | predicted | "
-             "tensors alive | resident | tensors ratio | resident ratio |",
-             "|---|" + "--:|" * 11]
-    parts += [f"| {row['variant']} | " + " | ".join(mb(row, column) for column in shown)
-              + f" | {row['tensors_ratio']} | {row['resident_ratio']} |" for row in rows]
-    return "\n".join(parts) + "\n"
+"""]
+    for use, precision in CASES:
+        parts.append(f"## {use.capitalize()}, {precision}\n\n"
+                     + table([row for row in rows if (row["use"], row["precision"]) == (use, precision)]) + "\n")
+    return "\n".join(parts)
 
 
 def machine() -> str:
@@ -164,9 +201,10 @@ def machine() -> str:
 def main(folder: Path = PAGE) -> None:
     """Write README.md and memory.csv into ``folder``."""
     rows = []
-    for name in variants.names():
-        rows.append(line(name))
-        print(name, rows[-1]["tensors_ratio"], rows[-1]["resident_ratio"], flush=True)
+    for use, precision in CASES:
+        for name in variants.names():
+            rows.append(line(name, use, precision))
+            print(name, use, precision, *(rows[-1][f"{measured}_ratio"] for measured in MEASURED), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "memory.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -177,6 +215,7 @@ def main(folder: Path = PAGE) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print({"tensors_alive": tensors_alive, "resident": resident}[sys.argv[1]](sys.argv[2]))
+        what, name, use, precision = sys.argv[1:]
+        print(dict(zip(MEASURED, (tensors_alive, resident, resident_kept)))[what](name, use=use, precision=precision))
     else:
         main()

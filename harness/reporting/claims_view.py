@@ -13,8 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.ablation.manifest import FILE, Manifest, read_manifest
-from harness.analysis.claims import FAMILY, Claim, Verdict, bears_on, claim_names, judge, read_claim, unjudged
+from harness.analysis.claims import (
+    FAMILY,
+    Claim,
+    Verdict,
+    bears_on,
+    claim_names,
+    judge,
+    judge_growth,
+    read_claim,
+    unjudged,
+)
 from harness.analysis.comparison import Run
+from harness.analysis.scaling import TABLE, Scaling, scaling_of
 from harness.analysis.study_analysis import PartResult, analyse
 from harness.errors import InputError
 from harness.record import read_records
@@ -44,6 +55,9 @@ class Answered:
         """When its last run started."""
         return max((run.record.started for run in self.runs), default="")
 
+    def bears_on(self, claim: Claim) -> bool:
+        return bears_on(claim, self.manifest)
+
     def judge(self, claim: Claim) -> Verdict:
         try:
             return judge(claim, self.manifest, self.results, self.out)
@@ -51,13 +65,29 @@ class Answered:
             return unjudged(claim, f"{self.out}: {error}")
 
 
-def find_answered(folders: Sequence[Path]) -> tuple[list[Answered], list[str]]:
-    """The studies in ``folders`` (none = those of WHERE), and a line for each that cannot be read.
+@dataclass(frozen=True)
+class Measured:
+    """A folder with runs of the efficiency suite."""
 
-    Raises InputError for a folder that was given and holds no study.
+    out: Path
+    scaling: Scaling
+    newest: str                                    # when its last run started
+
+    def bears_on(self, claim: Claim) -> bool:
+        return claim.of_growth
+
+    def judge(self, claim: Claim) -> Verdict:
+        return judge_growth(claim, self.scaling, self.out)
+
+
+def find_answered(folders: Sequence[Path]) -> tuple[list[Answered | Measured], list[str]]:
+    """The studies and efficiency runs in ``folders`` (none = those of WHERE), and a line for what cannot be read.
+
+    Raises InputError for a folder that was given and holds neither.
     """
     found, problems = [], []
-    for out in folders or sorted(path.parent for where in WHERE for path in Path().glob(f"{where}/{FILE}")):
+    for out in folders or sorted({path.parent for where in WHERE for name in (FILE, TABLE)
+                                  for path in Path().glob(f"{where}/{name}")}):
         try:
             manifest = read_manifest(out)
         except InputError as error:
@@ -65,15 +95,26 @@ def find_answered(folders: Sequence[Path]) -> tuple[list[Answered], list[str]]:
                 raise
             problems.append(str(error))
             continue
-        if manifest is None:
-            raise InputError(f"{out} holds no study: expected {out / FILE}, which python bench.py ablate writes")
-        found.append(Answered(out, manifest))
+        measured = find_measured(out) if manifest is None or (out / TABLE).exists() else None
+        if manifest is None and measured is None and folders:
+            raise InputError(f"{out} holds no study (expected {out / FILE}, which python bench.py ablate writes) and "
+                             "no efficiency runs")
+        found += [Answered(out, manifest)] if manifest is not None else []
+        found += [measured] if measured is not None else []
     return found, problems
 
 
-def verdict_on(claim: Claim, answered: Sequence[Answered]) -> tuple[Verdict, list[Verdict]]:
-    """The verdict of the study with most seeds, the newest among equals; and those of the others."""
-    found = [(study, study.judge(claim)) for study in answered if bears_on(claim, study.manifest)]
+def find_measured(out: Path) -> Measured | None:
+    """The efficiency runs in the folder ``out``; None where there are none."""
+    runs = out / "runs"
+    records = read_records(runs)[0] if runs.is_dir() else []
+    scaling = scaling_of([Run(record, runs / record.run_id) for record in records])
+    return scaling and Measured(out, scaling, max(record.started for record in records))
+
+
+def verdict_on(claim: Claim, answered: Sequence[Answered | Measured]) -> tuple[Verdict, list[Verdict]]:
+    """The verdict of the results with most seeds, the newest among equals; and those of the others."""
+    found = [(results, results.judge(claim)) for results in answered if results.bears_on(claim)]
     if not found:
         return unjudged(claim), []
     found.sort(key=lambda pair: (pair[1].n, pair[0].newest), reverse=True)

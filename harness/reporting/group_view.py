@@ -28,7 +28,7 @@ def reproduce(group: Group) -> str:
         words += ["--data-root", first.data.root] if first.data.root else []
     words += ["--seeds", str(max(len(arm.runs) for arm in group.arms))]
     words += ["--profile", first.profile] if first.profile else []
-    return shlex.join([*words, "--device", first.device])
+    return shlex.join([*words, "--device", first.device, "--precision", first.train.precision])
 
 
 def beyond_command(group: Group) -> bool:

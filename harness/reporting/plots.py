@@ -25,9 +25,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from harness.analysis.comparison import Arm, Column, Group
 from harness.analysis.run_files import read_columns
+from harness.reporting.caption_words import cut_words, floor_of, floor_words, interval_words, short
 from harness.reporting.label_placement import place_labels, spread
-from harness.reporting.table_view import SCALED, scale
-from harness.stats.intervals import NONE
+from harness.reporting.table_view import caption_of, of_suite, prefixed, scale, summarised
 
 INK = "#1f2329"                                    # replaced by currentColor in the SVG
 # Okabe & Ito 2008 (safe for colour blindness) without yellow, which no white page carries; then Tol's wine, olive
@@ -112,7 +112,7 @@ def quality_cost(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] |
     axes = figure.add_subplot()
     axes.set_xscale("log")
     xs, means = [x for _, x, _ in points], [y.mean for _, _, y in points]
-    floor = _floor(group, quality)
+    floor = floor_of(group, quality)
     _quality_limits(axes, quality, means + ([] if floor is None else [floor]))
     axes.set_xlim(min(xs) / 1.35, max(xs) * 1.35)
     for arm, x, y in points:
@@ -128,15 +128,15 @@ def quality_cost(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] |
     _cost_axis(axes, cost)
     axes.set_ylabel(axis_label(quality) + (" · log" if axes.get_yscale() == "log" else ""))
     axes.grid(alpha=0.15, color=INK, lw=0.6)
-    place_labels(axes, [(x, y.mean, _short(arm.label)) for arm, x, y in points],
+    place_labels(axes, [(x, y.mean, short(arm.label)) for arm, x, y in points],
                  [(x, y.low, y.high) for _, x, y in points if y.exists])
-    words = _interval_words({y.method for *_, y in points}) + _floor_words([floor])
-    return figure, f"{quality.label} against {cost.label}. {words}{_cut_words(len(points), group)}"
+    words = interval_words({y.method for *_, y in points}) + floor_words([floor])
+    return figure, f"{quality.label} against {cost.label}. {words}{cut_words(len(points), group)}"
 
 
 def bars(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] | None:
     """One panel per quality metric: a bar per arm with its interval, and a dot per seed."""
-    columns, arms = group.select("metrics"), [arm for arm in group.arms if arm.finished][:SHOWN]
+    columns, arms = summarised(group), [arm for arm in group.arms if arm.finished][:SHOWN]
     if not columns or not arms:
         return None
     across = min(3, len(columns))
@@ -145,37 +145,43 @@ def bars(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] | None:
     for i, column in enumerate(columns):
         axes = figure.add_subplot(down, across, i + 1)
         _bar_panel(axes, group, arms, column, styles)
-        axes.set_yticks(range(len(arms)), [_short(arm.label) for arm in arms] if i % across == 0 else [])
-    words = _interval_words({group.intervals[arm.label, column].method for arm in arms for column in columns})
-    words += _floor_words([_floor(group, column) for column in columns])
-    return figure, f"Quality on the test data. A dot is one seed. {words}{_cut_words(len(arms), group)}"
+        axes.set_yticks(range(len(arms)), [short(arm.label) for arm in arms] if i % across == 0 else [])
+    words = interval_words({group.intervals[arm.label, column].method for arm in arms for column in columns})
+    words += floor_words([floor_of(group, column) for column in columns])
+    return figure, f"{caption_of(group)}. A dot is one seed. {words}{cut_words(len(arms), group)}"
 
 
 def _bar_panel(axes: Axes, group: Group, arms: list[Arm], column: Column, styles: dict[str, Style]) -> None:
-    floor = _floor(group, column)
+    floor, unit, factor = floor_of(group, column), column.metric.unit, 1.0
+    if prefixed(column):                           # one prefix for all bars
+        means = [group.intervals[arm.label, column].mean for arm in arms]
+        factor, unit = scale(max(filter(math.isfinite, means), default=math.nan), unit)
     largest, widest = floor or 0.0, 0.0
     for y, arm in enumerate(arms):
-        interval, values = group.intervals[arm.label, column], arm.values(column)
-        axes.barh(y, interval.mean, height=0.68, fc=styles[arm.label].colour, ec="none", alpha=0.75)
+        interval, values = group.intervals[arm.label, column], [factor * value for value in arm.values(column)]
+        low, mean, high = (factor * value for value in (interval.low, interval.mean, interval.high))
+        axes.barh(y, mean, height=0.68, fc=styles[arm.label].colour, ec="none", alpha=0.75)
         if interval.exists:
-            axes.plot([max(0, interval.low), interval.high], [y, y], color=INK, lw=1.4)
+            axes.plot([max(0, low), high], [y, y], color=INK, lw=1.4)
         axes.plot(values, y + np.linspace(-0.2, 0.2, len(values)) * (len(values) > 1), "o", ms=2.8, color=INK,
                   mec="none", alpha=0.55)
         largest = max([largest, *(value for value in values if math.isfinite(value))])
-        widest = max(widest, interval.high if interval.exists else 0)
+        widest = max(widest, high if interval.exists else 0)
     if floor is not None:
         axes.axvline(floor, color=INK, lw=1, ls="--", alpha=0.7)
     # the wide interval of two seeds is cut rather than all bars made short
     axes.set_xlim(0, max(1.06 * largest, min(1.03 * widest, 1.3 * largest)) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_ylim(len(arms) - 0.45, -0.55)
-    axes.set_xlabel(axis_label(column))
+    axes.set_xlabel(axis_label(column, unit))
     axes.grid(axis="x", alpha=0.15, color=INK, lw=0.6)
     axes.tick_params(axis="y", length=0)
 
 
 def curves(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] | None:
-    """One panel per curve name: mean over seeds, band from the lowest to the highest seed."""
+    """One panel per curve name: mean over seeds, band from the lowest to the highest seed. None of timed calls."""
+    if of_suite(group, "CURVES") == {}:
+        return None
     found: dict[str, list] = {"step": [], "name": [], "value": [], "arm": [], "seed": []}
     arms = [arm for arm in group.arms if arm.finished]
     for arm in arms[:SHOWN]:
@@ -197,7 +203,7 @@ def curves(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] | None:
         _curve_panel(axes, points[points["name"] == name], str(name), styles)
     words = f"a curve of more than {BINS} points is averaged over {BINS} stretches of steps."
     return figure, (f"Training curves: mean over seeds, band from the lowest to the highest seed; {words}"
-                    f"{_cut_words(min(len(arms), SHOWN), group)}")
+                    f"{cut_words(min(len(arms), SHOWN), group)}")
 
 
 def _curve_panel(axes: Axes, points: pd.DataFrame, name: str, styles: dict[str, Style]) -> None:
@@ -216,19 +222,18 @@ def _curve_panel(axes: Axes, points: pd.DataFrame, name: str, styles: dict[str, 
         mark = {"marker": styles[arm].marker, "ms": 3.5} if len(at) == 1 else {}
         axes.fill_between(at, found["min"], found["max"], color=styles[arm].colour, alpha=0.18, lw=0)
         axes.plot(at, found["mean"], color=styles[arm].colour, lw=1.4, **mark)
-        ends.append((at[-1], found["mean"].iloc[-1], _short(arm, 18), styles[arm].colour))
+        ends.append((at[-1], found["mean"].iloc[-1], short(arm, 18), styles[arm].colour))
     axes.set_xlabel("step")
     axes.set_ylabel(name + (" · log" if axes.get_yscale() == "log" else ""))
     axes.grid(alpha=0.15, color=INK, lw=0.6)
     spread(axes, ends, INK)
 
 
-def axis_label(column: Column) -> str:
-    """Label, unit, and an arrow along the axis towards the better side."""
-    metric = column.metric
-    words = BETTER[metric.direction]               # an arrow on the y axis turns with its text
-    unit = f" ({metric.unit})" if metric.unit and not (column.kind == "cost" and metric.unit in SCALED) else ""
-    return f"{column.label}{unit}\n{words}".strip()
+def axis_label(column: Column, unit: str | None = None) -> str:
+    """Label, unit, and an arrow along the axis towards the better side. Without ``unit``, the column's own."""
+    words = BETTER[column.metric.direction]        # an arrow on the y axis turns with its text
+    unit = ("" if prefixed(column) else column.metric.unit) if unit is None else unit
+    return f"{column.label}{f' ({unit})' if unit else ''}\n{words}".strip()
 
 
 def _quality_limits(axes: Axes, column: Column, values: list[float]) -> None:
@@ -259,33 +264,6 @@ def _cost_axis(axes: Axes, column: Column) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(axis_label(column).replace("\n", " · log · "))
-
-
-def _floor(group: Group, column: Column) -> float | None:
-    found = [metric.floor for arm in group.arms for metric in arm.metrics(column) if metric.floor is not None]
-    return float(np.mean(found)) if found else None
-
-
-def _interval_words(methods: set[str]) -> str:
-    found = sorted(methods - {NONE})
-    if not found:
-        return "No intervals: one seed each."
-    partly = " Where there is none, no interval exists." if NONE in methods else ""
-    return f"Lines are 95 % intervals ({'; '.join(found)}).{partly}"
-
-
-def _floor_words(floors: Sequence[float | None]) -> str:
-    return "" if all(floor is None for floor in floors) else " Dashed: what held-out real data scores (floor)."
-
-
-def _cut_words(shown: int, group: Group) -> str:
-    arms = sum(bool(arm.finished) for arm in group.arms)
-    return f" The best {shown} of {arms} arms." if shown < arms else ""
-
-
-def _short(label: str, width: int = 26) -> str:
-    """Long labels keep their start and end, which is where they differ."""
-    return label if len(label) <= width else f"{label[:width // 2 - 1]}…{label[-width // 2:]}"
 
 
 def inline_svg(figure: Figure, ident: str, alt: str) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.reporting.grid import Entry, Grid, Heading
-from harness.reporting.study_report import StudyPart, StudyView, part_grids
+from harness.reporting.study_report import StudyView, part_grids
 from harness.reporting.study_tables import change_words, made_equal
 from harness.reporting.tables import escape_latex, escape_markdown, template
 from harness.stats.paired import PairedComparison
@@ -105,11 +105,12 @@ def print_study(console: Console, view: StudyView) -> None:
         if grid is None:
             console.print(Text(part.problem, style="red"))
         else:
-            _print_grid(console, grid, part)
+            print_grid(console, grid)
         console.print()
 
 
-def _print_grid(console: Console, grid: Grid, part: StudyPart) -> None:
+def print_grid(console: Console, grid: Grid) -> None:
+    """The grid in as many blocks as the console takes, then its notes."""
     for block in blocks(grid, console.width - 2):
         shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for i in block:

@@ -28,15 +28,16 @@ def write_forest(folder: Path, part: StudyPart, styles: dict[str, Style], smalle
     """
     if part.result is None or part.group is None:
         return []
-    return _write(folder, part.group.slug, "differences", lambda: forest(part.result, styles, smallest))
+    return write_figure(folder, part.group.slug, "differences", lambda: forest(part.result, styles, smallest))
 
 
 def write_case_plot(folder: Path, slug: str, cases: Cases, styles: dict[str, Style]) -> list[Plot]:
     """Write ``SLUG-cases.png`` into ``folder``."""
-    return _write(folder, slug, "cases", lambda: draw_cases(cases, styles))
+    return write_figure(folder, slug, "cases", lambda: draw_cases(cases, styles))
 
 
-def _write(folder: Path, slug: str, kind: str, draw: Callable[[], tuple[Figure, str] | None]) -> list[Plot]:
+def write_figure(folder: Path, slug: str, kind: str, draw: Callable[[], tuple[Figure, str] | None]) -> list[Plot]:
+    """Write ``SLUG-KIND.png`` of what ``draw`` gives with its caption into ``folder``; nothing where it gives None."""
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({**sns.axes_style("ticks"), **sns.plotting_context("paper"), **figure_settings()}):
         found = draw()

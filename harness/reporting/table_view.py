@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
+from harness import suites
 from harness.analysis.comparison import Arm, Column, Group
 from harness.stats.intervals import CASES, SEEDS, Interval
 
 ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓", "none": ""}
 DETAIL = ("flops", "step_ms")                      # follow from MACs and throughput: full cost table and CSV only
-SCALED = ("", "B", "MAC", "FLOP")                  # units of costs whose prefix follows their size, in the cell
+SCALED = ("", "B", "MAC", "FLOP", "FLOP/s")        # units whose prefix follows their size, in the cell
+QUALITY = "Quality on the test data"               # what metrics are where their suite does not say
 DASH = "–"
 NAMED = 24                                         # arms in one note
 
@@ -123,12 +127,43 @@ def make_table(group: Group, columns: Sequence[Column], title: str,
     return Table(title, headers, rows)
 
 
+def prefixed(column: Column) -> bool:
+    """Whether the prefix of its unit follows a value's size. A pure number's does only where it is a cost."""
+    return column.metric.unit in SCALED and (column.metric.unit != "" or column.kind == "cost")
+
+
+def of_suite(group: Group, constant: str) -> Any:
+    """What the comparison's suite says about itself; None where it is silent, or is not here."""
+    return _suite_constant(group.runs[0].record.spec.suite, constant) if group.runs else None
+
+
+@lru_cache(maxsize=256)
+def _suite_constant(suite: str, constant: str) -> Any:
+    return suites.registry.constant(suite, constant) if suite in suites.registry.names() else None
+
+
+def caption_of(group: Group) -> str:
+    return of_suite(group, "CAPTION") or QUALITY
+
+
+def summarised(group: Group) -> list[Column]:
+    """The metrics that the first table and the figures show: all, or those that the suite names in ``SUMMARY``."""
+    chosen = of_suite(group, "SUMMARY")
+    return [column for column in group.select("metrics") if chosen is None or column.key in chosen]
+
+
 def summary_table(group: Group) -> Table:
     """The comparison in one table: quality, then cost; notes say how to read it; failed runs are rows."""
     costs = [column for column in group.select("cost") if column.key not in DETAIL]
-    columns = group.select("metrics") + costs
+    columns = summarised(group) + costs
     table = make_table(group, columns, group.title)
     return Table(table.title, table.headers, table.rows, _notes(group, columns), failures(group))
+
+
+def metrics_table(group: Group) -> Table:
+    """All metrics, where :func:`summary_table` leaves some out; else an empty one."""
+    columns = group.select("metrics")
+    return make_table(group, columns if columns != summarised(group) else [], "All measurements")
 
 
 def cost_table(group: Group) -> Table:
@@ -161,8 +196,7 @@ def _metrics(group: Group, column: Column):
 
 def _header(group: Group, column: Column, label: str) -> Header:
     metric = column.metric
-    in_cell = not metric.unit or (column.kind == "cost" and metric.unit in SCALED)
-    unit = "" if in_cell else f" ({metric.unit})"
+    unit = "" if not metric.unit or prefixed(column) else f" ({metric.unit})"
     counts = _range([m.n for m in _metrics(group, column)], str)
     return Header(f"{label}{unit}{ARROWS[metric.direction]}", column.kind,
                   f"n = {counts}" if column.kind == "metrics" else "")
@@ -193,7 +227,8 @@ def _cell(group: Group, arm: Arm, column: Column, best: float | None) -> Cell:
     if interval.n == 0:
         return Cell(DASH)
     over_cases, exact = interval.method == CASES, column.kind == "cost" and interval.low == interval.high
-    text = format_cost(interval, column.metric.unit) if column.kind == "cost" else format_interval(interval)
+    in_cost = column.kind == "cost" or prefixed(column)
+    text = format_cost(interval, column.metric.unit) if in_cost else format_interval(interval)
     n = "" if exact else f"({interval.n} cases)" if over_cases else f"({interval.n})"
     usual = exact or over_cases or interval.n == len(arm.finished)
     return Cell(text, n, interval.mean == best, usual, interval.mean)
@@ -202,7 +237,7 @@ def _cell(group: Group, arm: Arm, column: Column, best: float | None) -> Cell:
 def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
     shown = {column: [group.intervals[arm.label, column] for arm in group.arms] for column in columns}
     methods = {interval.method for intervals in shown.values() for interval in intervals if interval.n}
-    quality = [interval for column in group.select("metrics") for interval in shown[column] if interval.n]
+    quality = [interval for column in summarised(group) for interval in shown[column] if interval.n]
     notes = []
     if SEEDS in methods:
         notes.append("a ± b: mean and half-width of the 95 % Student-t interval over seeds; n is the number of "
@@ -227,6 +262,8 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
         if lost:
             more = [f"{len(lost) - NAMED} more arms"] if len(lost) > NAMED else []
             notes.append(f"{column.label}: undefined values left out and counted: {', '.join(lost[:NAMED] + more)}.")
+    if len(summarised(group)) < len(group.select("metrics")):
+        notes.append("More measurements: in the report under each comparison, and in table.csv.")
     notes += group.notes
     older = sum(len(arm.superseded) for arm in group.arms)
     if older:

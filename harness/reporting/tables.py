@@ -161,18 +161,29 @@ def _label_width(table: Table) -> int:
 
 
 def print_tables(console: Console, groups: Sequence[Group]) -> None:
-    """The summary of each comparison, split so that it fits the console; then the runs that did not finish."""
-    for table in map(summary_table, groups):
+    """The summary of each comparison, split so that it fits the console; then the runs that did not finish.
+
+    What is to be noted of every one of several comparisons is said once, at the end.
+    """
+    tables = [summary_table(group) for group in groups]
+    shared = [note for note in tables[0].notes if all(note in table.notes for table in tables)] if tables[1:] else []
+    for table in tables:
         console.print(Text(table.title, style="bold"))
         for part in pack(table, console.width):
             console.print(_rich(table, part))
             console.print()
-        for note in table.notes:
+        own = [note for note in table.notes if note not in shared]
+        for note in own:
             console.print(Text(note, style="dim"))
         if table.failures:
             console.print(Text("\nRuns that did not finish", style="bold red"))
             for arm, seed, status, reason in table.failures:
                 console.print(Text(f"  {arm}, seed {seed}: {status} - {reason}"))
+        if own or table.failures:
+            console.print()
+    for note in shared:
+        console.print(Text(note, style="dim"))
+    if shared:
         console.print()
 
 

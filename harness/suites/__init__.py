@@ -2,9 +2,11 @@
 
 A file defines (the names in capitals are literals, read without importing it)
 
-``TASK``: the task that its data sets must offer, "segmentation" or "generation";
-``METRICS``: names that a run can leave, the headline first, without those of single classes;
-``CURVES``: names of its curves, each with the direction that is better, "higher" or "lower";
+``TASK``: the task that its data sets must offer, "segmentation", "generation" or "efficiency";
+``METRICS``: names that a run can leave (a mapping has them as keys), the headline first, without single classes;
+``SUMMARY``: optional, those of ``METRICS`` that a comparison's first table and figures show; the others follow below;
+``CAPTION``: optional, what these are; by default quality on the test data;
+``CURVES``: names of its training curves, each with the direction that is better, "higher" or "lower"; {} if none;
 ``Settings``: its own settings, a :class:`harness.spec.Frozen` model;
 ``ACCEPTS``: optional, options of the command line that ``complete_settings`` takes by name;
 ``complete_settings(settings: dict, data, cache, **accepted) -> dict``: optional, settings that need a look at the data;

@@ -1,5 +1,7 @@
 """Memory on paper: by hand where it can be counted, else against PyTorch's own count of a real step."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from command_line import bench, refused
@@ -9,7 +11,7 @@ from harness.errors import InputError
 from harness.inspection import fit as fitting
 from harness.inspection.fit import fit, largest, parse_bytes, shown_bytes
 from harness.inspection.memory import predict_memory
-from harness.inspection.memory_page import predicted, tensors_alive
+from harness.inspection.memory_page import CASES, predicted, tensors_alive
 from harness.inspection.network import subject
 
 N = 1000
@@ -101,12 +103,36 @@ def test_bf16_saves_about_half_of_what_fp32_does():
     assert half.saved < full.saved
 
 
-@pytest.mark.parametrize("name", ["plain", "dit", "shuffle"])
-def test_the_parts_add_up_and_meet_what_a_real_step_allocates(name):
-    paper = predicted(name, 16, 32)
+@pytest.mark.parametrize("use, precision", CASES)
+@pytest.mark.parametrize("name", ["plain", "dit", "shuffle", "fcn"])
+def test_the_parts_add_up_and_meet_what_is_really_allocated(name, use, precision):
+    paper = predicted(name, 16, 32, use, precision)
     assert paper.total == sum(getattr(paper, part) for part in (
         "parameters", "gradients", "optimizer", "ema", "inputs", "activations", "workspace"))
-    assert paper.total == pytest.approx(tensors_alive(name, 16, 32), rel=0.03)
+    assert paper.total == pytest.approx(tensors_alive(name, 16, 32, use, precision), rel=0.03)
+
+
+@pytest.mark.parametrize("batch, kernel, copies", [(2, 3, 1), (2, 1, 0), (1, 3, 0), (1, 5, 1)])
+def test_a_kernel_is_copied_where_onednn_orders_it(batch, kernel, copies):
+    found = predict_memory(lambda: nn.Conv2d(64, 64, kernel, padding="same", bias=False), meta(batch, 64, 4, 4),
+                           training=False)
+    assert found.workspace == 4 * batch * 64 * 16 + copies * found.parameters
+
+
+def test_buffers_are_followed_too():
+    """A batch norm counts its batches in place, and keeps two averages."""
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8))
+    for training in (True, False):
+        found = predict_memory(network, meta(2, 3, 8, 8), training=training)
+        assert found.parameters == 4 * (24 + 4 * 8) + 8
+
+
+def test_a_gpu_is_predicted_where_there_is_one_only(monkeypatch):
+    """Without one, autocast does nothing, and bf16 would be given fp32's answer."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="use device cpu"):
+        predict_memory(Two, meta(1, 8), training=False, precision="bf16", device="cuda")
 
 
 @pytest.mark.parametrize("asked, words", [({"precision": "fp31"}, "did you mean 'fp32'"),
@@ -124,6 +150,7 @@ def test_units(text, size):
 
 def test_shown_bytes():
     assert shown_bytes(999) == "999 B" and shown_bytes(1_500_000) == "1.50 MB" and shown_bytes(10 ** 12) == "1.00 TB"
+    assert shown_bytes(999_999_999) == "1.00 GB"
 
 
 @pytest.mark.parametrize("shape", [lambda n: 7 + 3 * n, lambda n: n * n, lambda n: 2 ** min(n, 60),
@@ -137,6 +164,24 @@ def test_the_search_finds_the_last_that_fits(shape, limit):
     found = largest(Cost, limit, 1, 10 ** 5)
     expected = max(n for n in range(1, 10 ** 5 + 1) if shape(n) <= limit)
     assert found == expected
+
+
+def test_the_search_for_an_image_looks_few_times():
+    """A look at a large network takes seconds, and its memory grows with the pixels."""
+    looks = []
+
+    def cost(n):
+        looks.append(n)
+        return SimpleNamespace(total=7 * (8 + 3 * n) ** 2)
+
+    assert largest(cost, 7 * (8 + 3 * 345) ** 2, 0, 5000, lambda n: (8 + 3 * n) ** 2) == 345
+    assert len(looks) <= 6
+
+
+def test_a_preset_is_built_once():
+    own = subject("ddpm_cifar10_pesser")
+    other = fitting.at_side(own, {}, 48)
+    assert other.network is own.network and other.inputs[0].shape[2:] == (48, 48) and own.inputs[0].shape[2] == 32
 
 
 def test_the_batch_fits_and_one_more_does_not():
@@ -154,7 +199,7 @@ def halving(tmp_path):
 
 
 def test_the_image_fits_and_the_next_does_not(halving):
-    assert fitting.sides(halving, {}, 64) == (2, 2)
+    assert fitting.sides(subject(halving), {}) == (2, 2)
     batch, side, needs = fit(halving, 20 * 10 ** 6, batch=4, training=False)
     assert batch == 4 and side % 2 == 0 and needs.total <= 20 * 10 ** 6
     assert fitting.estimate(subject(halving, side + 2), 4, training=False).total > 20 * 10 ** 6
@@ -172,12 +217,18 @@ def test_on_the_command_line(halving):
     assert all(words in done.output for words in ("batch ", "activations saved", "optimiser", "averaged weights"))
     done = bench("fit", halving, "--memory", "50MB", "--inference", "--batch", 2)
     assert done.exit_code == 0 and "optimiser" not in done.output and "in batches of 2" in done.output
+    assert "a CPU's operators" not in done.output and "target" not in done.output
+    done = bench("fit", halving, "--memory", "50MB", "--size", 32, "--precision", "bf16", "--device", "cpu")
+    assert done.exit_code == 0 and "a CPU's operators" in done.output
 
 
 @pytest.mark.parametrize("args, words", [
     (("plain", "--memory", "24XB"), ("unknown unit of memory 'XB'",)),
     (("plain", "--memory", "lots"), ("--memory lots", "24GB")),
     (("plain", "--memory", "0GB"), ("--memory 0GB",)),
+    (("plain", "--memory", "24"), ("--memory 24", "e.g. 24GB")),
+    (("plain", "--memory", "1GB", "--inference", "--ema"), ("--ema", "leave it out")),
+    (("plain", "--memory", "1GB", "--device", "tpu"), ("device 'tpu'", "--device cpu")),
     (("plain", "--memory", "1MB"), ("plain does not fit into 1.00 MB", "its parameters alone take 8.16 MB")),
     (("plain", "--memory", "20MB"), ("optimiser's state take 24.48 MB",)),
     (("plain", "--memory", "26MB"), ("one image of 64 x 64 pixels takes",)),

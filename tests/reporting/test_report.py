@@ -179,7 +179,7 @@ def test_floor_failures_and_nothing_at_all_are_said(tmp_path):
 def test_the_command_that_makes_the_runs_again(tmp_path):
     assert reproduce(group_of(tmp_path, {"plain": [5.0, 5.1], "fcn": [80.0]})) == (
         "python bench.py --suite generation --variants plain,fcn --dataset digits --seeds 2 --profile quick "
-        "--device cpu"
+        "--device cpu --precision fp32"
     )
     own = group_of(tmp_path, {"nets/my net.py:Net": [5.0]}, data=DataSpec(name="folder", root="my scans"))
     assert "--variants 'nets/my net.py:Net' --data 'my scans' --seeds 1" in reproduce(own)
