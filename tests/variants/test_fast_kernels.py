@@ -23,10 +23,12 @@ def tensors(*shapes, dtype=torch.float64, seed=0):
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
 
 
+@pytest.mark.parametrize("kept", [0, 2 ** 20])
 @pytest.mark.parametrize("block", [1, 30, 2 ** 20])
-def test_block_attention_is_attention(monkeypatch, block):
-    """In float64, where nothing is rounded: any number of heads at a time, also S unlike L."""
+def test_block_attention_is_attention(monkeypatch, block, kept):
+    """In float64, where nothing is rounded: any number of heads at a time, weights kept or not, also S unlike L."""
     monkeypatch.setattr(attention_kernel, "BLOCK", block)
+    monkeypatch.setattr(attention_kernel, "KEPT", kept)
     inputs = tensors((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4))
     assert torch.allclose(BlockAttention.apply(*inputs), F.scaled_dot_product_attention(*inputs), rtol=1e-12)
     assert torch.autograd.gradcheck(BlockAttention.apply, inputs)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 BLOCK = 2 ** 20             # weights (L x S, over heads) that are made at a time: 2 MB in bf16, so they stay in cache
+KEPT = 2 ** 25              # weights, over all heads, up to which the backward pass finds them kept: 64 MB in bf16
 LARGEST_MAP = 2 ** 22       # weights of one head beyond which rows would have to be cut, too; the fused kernel does
 
 
@@ -32,7 +35,7 @@ def _in_blocks(q: Tensor, k: Tensor) -> bool:
 
 
 class BlockAttention(torch.autograd.Function):
-    """Attention over blocks of heads; the backward pass makes the weights again, so that none are kept.
+    """Attention over blocks of heads; where all weights are many, the backward pass makes them again.
 
     As in FlashAttention (Dao et al. 2022, arXiv:2205.14135), but cut by heads only: within a block the softmax is
     PyTorch's, whose sums are in float32.
@@ -42,20 +45,24 @@ class BlockAttention(torch.autograd.Function):
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scaled, keys, values = (x.flatten(0, 1) for x in (q * q.shape[3] ** -0.5, k, v))      # (N heads, L or S, d)
         out = q.new_empty(scaled.shape)
+        shape = (len(scaled), scaled.shape[1], keys.shape[1])
+        keep = any(ctx.needs_input_grad) and math.prod(shape) <= KEPT
+        kept = q.new_empty(shape) if keep else None
         for block in _blocks(scaled, keys):
-            out[block] = torch.bmm(_weights(scaled[block], keys[block]), values[block])
-        ctx.save_for_backward(scaled, keys, values)
+            weights = _weights(scaled[block], keys[block], kept[block] if keep else None)
+            out[block] = torch.bmm(weights, values[block])
+        ctx.save_for_backward(scaled, keys, values, kept)
         ctx.heads = q.shape[:2]
         return out.unflatten(0, ctx.heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        scaled, keys, values = ctx.saved_tensors
+        scaled, keys, values, kept = ctx.saved_tensors
         d_out = d_out.flatten(0, 1)
         d_scaled, d_keys, d_values = (x.new_empty(x.shape) for x in (scaled, keys, values))
         for block in _blocks(scaled, keys):
-            weights = _weights(scaled[block], keys[block])
+            weights = _weights(scaled[block], keys[block]) if kept is None else kept[block]
             d_values[block] = torch.bmm(weights.transpose(1, 2), d_out[block])
             d_weights = torch.bmm(d_out[block], values[block].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, 2, weights.dtype)
@@ -70,6 +77,7 @@ def _blocks(q: Tensor, k: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(q), size)]
 
 
-def _weights(scaled: Tensor, keys: Tensor) -> Tensor:
+def _weights(scaled: Tensor, keys: Tensor, into: Tensor | None = None) -> Tensor:
     """(heads, L, S). ``_softmax`` rather than softmax, which autocast would have return float32."""
-    return torch._softmax(torch.bmm(scaled, keys.transpose(1, 2)), 2, False)
+    scores = torch.bmm(scaled, keys.transpose(1, 2))
+    return torch._softmax(scores, 2, False) if into is None else torch._softmax(scores, 2, False, out=into)
