@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,15 @@ class Asked:
         """``seconds`` of rounds, or the number of rounds that was asked for."""
         return replace(Effort(seconds, self.rounds), **changes)
 
-    def compiling(self, compiled: bool):
+    @contextmanager
+    def compiling(self, compiled: bool) -> Iterator[None]:
         """What compiled networks are to be timed inside; its kernels are kept in ``cache``."""
-        return compilation(self.cache) if compiled else nullcontext()
+        if not compiled:
+            yield
+            return
+        with warnings.catch_warnings(), compilation(self.cache):
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a", UserWarning)     # the peers' caches
+            yield
 
 
 @dataclass(frozen=True)

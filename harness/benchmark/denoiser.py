@@ -41,7 +41,7 @@ NETWORK = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"), "norm_num_groups": 32}
 BATCH_SIZE, SAMPLES, STEPS = 32, 64, 25            # images of a training step; sampled together; DDIM's steps
-SECONDS = {"training": 60.0, "inference": 20.0, "sampling": 90.0}
+SECONDS = {"training": 45.0, "inference": 15.0, "sampling": 60.0}
 GOALS = {"training": {"fp32": 2.0, "bf16": 1.2}, "inference": {}, "sampling": {"fp32": 2.0}}
 CHECKED = 2                                        # images whose way through DDIM is followed
 

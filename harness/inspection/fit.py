@@ -69,9 +69,10 @@ def largest(cost: Callable[[int], MemoryEstimate], limit: int, low: int, high: i
             amount: Callable[[int], float] = float) -> int:
     """The largest n in ``low``..``high`` whose total is within ``limit``; ``low`` is.
 
-    Totals are taken to be nearly straight lines over ``amount(n)``, which grows with n. The next n to look at is
-    where the line through the ends of the interval meets the limit; every third time it is the middle, so that a
-    cost that is no line ends the search, too.
+    Totals are taken to grow with n, nearly as a straight line over ``amount(n)``. The next n to look at is where the
+    line through the ends of the interval meets the limit; every third time it is the middle, so that a cost that is
+    no line ends the search, too. Where totals fall again (half-precision attention on a CPU keeps no weights beyond
+    a size), a larger n may fit as well.
     """
     def at(aim: float) -> int:                     # the largest n in the range whose amount is within the aim
         return low + bisect_right(range(low + 1, high + 1), aim, key=amount)

@@ -108,29 +108,32 @@ def resident(name: str, batch: int = BATCH, size: int = SIZE, use: str = "traini
     return int(memory.stop({}).value)
 
 
-def resident_kept(*asked: str, **also: str) -> int:
-    """The same, with freed memory kept for the next step, as runs do."""
-    keep_freed_memory()
-    return resident(*asked, **also)
-
-
-def in_fresh_process(what: str, name: str, use: str, precision: str, **environment: str) -> int:
-    """One of ``MEASURED`` of a variant, on one thread."""
-    done = subprocess.run([sys.executable, "-m", __spec__.name, what, name, use, precision], capture_output=True,
-                          text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, check=False)
+def in_fresh_process(name: str, use: str, precision: str, kept: bool) -> list[int]:
+    """What the process below prints: bytes, on one thread. With ``kept``, memory that is freed stays, as in runs."""
+    done = subprocess.run([sys.executable, "-m", __spec__.name, name, use, precision, "kept" if kept else "returned"],
+                          capture_output=True, text=True, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", **({} if kept else GIVES_BACK)})
     if done.returncode:
-        raise RuntimeError(f"{what} of {name}: {done.stderr.strip()[-500:]}")
-    return int(done.stdout.split()[-1])
+        raise RuntimeError(f"{name}, {use}, {precision}: {done.stderr.strip()[-500:]}")
+    return [int(word) for word in done.stdout.split()]
+
+
+def measure(name: str, use: str, precision: str, what: str) -> None:
+    """Print the resident set's peak and, unless freed memory is ``what`` is kept, that of the tensors alive."""
+    if what == "kept":
+        keep_freed_memory()
+    print(resident(name, use=use, precision=precision))
+    if what != "kept":
+        print(tensors_alive(name, use=use, precision=precision))
 
 
 def line(name: str, use: str, precision: str) -> dict:
     """A row of memory.csv; bytes, and measured / predicted."""
-    paper, asked = predicted(name, use=use, precision=precision), (name, use, precision)
+    paper = predicted(name, use=use, precision=precision)
+    returned, alive = in_fresh_process(name, use, precision, kept=False)
+    [kept] = in_fresh_process(name, use, precision, kept=True)
     row = {"variant": name, "use": use, "precision": precision, **{part: getattr(paper, part) for part in PARTS},
-           "predicted": paper.total,
-           "tensors_alive": in_fresh_process("tensors_alive", *asked),
-           "resident": in_fresh_process("resident", *asked, **GIVES_BACK),
-           "resident_kept": in_fresh_process("resident_kept", *asked)}
+           "predicted": paper.total, "tensors_alive": alive, "resident": returned, "resident_kept": kept}
     for measured in MEASURED:
         row[f"{measured}_ratio"] = f"{row[measured] / paper.total:.4f}"
     return row
@@ -214,8 +217,4 @@ def main(folder: Path = PAGE) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        what, name, use, precision = sys.argv[1:]
-        print(dict(zip(MEASURED, (tensors_alive, resident, resident_kept)))[what](name, use=use, precision=precision))
-    else:
-        main()
+    measure(*sys.argv[1:]) if sys.argv[1:] else main()
