@@ -96,3 +96,14 @@ def test_a_transformer_that_is_told_by_addition_attends_to_its_own_tokens():
     x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 400])
     told, other = network(x, t, torch.randn(2, 1, 6)), network(x, t, torch.randn(2, 1, 6))
     assert told.shape == x.shape and not torch.equal(told, other)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_compiled_in_one_piece(autocast):
+    """Our kernels are for eager networks; what choosing them asks must not cut a compiled one."""
+    network = variants.build("ddpm", in_channels=1, out_channels=1, image_size=16, width=8, time=True)
+    graphs = []
+    compiled = torch.compile(network, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        compiled(torch.randn(2, 1, 16, 16), torch.tensor([3, 400]))
+    assert len(graphs) == 1

@@ -29,9 +29,10 @@ def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _in_blocks(q: Tensor, k: Tensor) -> bool:
+    if torch.compiler.is_compiling() or q.device.type != "cpu":                   # first, so that no graph breaks
+        return False
     chosen = not torch.backends.cuda.flash_sdp_enabled()        # by torch.nn.attention.sdpa_kernel, for CPUs too
-    return (q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16) and not chosen
-            and q.shape[2] * k.shape[2] <= LARGEST_MAP and not torch.compiler.is_compiling())
+    return q.dtype in (torch.bfloat16, torch.float16) and not chosen and q.shape[2] * k.shape[2] <= LARGEST_MAP
 
 
 class BlockAttention(torch.autograd.Function):
