@@ -25,8 +25,11 @@ def tensors(*shapes, dtype=torch.float64, seed=0):
 
 @pytest.mark.parametrize("kept", [0, 2 ** 20])
 @pytest.mark.parametrize("block", [1, 30, 2 ** 20])
-def test_block_attention_is_attention(monkeypatch, block, kept):
-    """In float64, where nothing is rounded: any number of heads at a time, weights kept or not, also S unlike L."""
+@pytest.mark.parametrize("sums", [attention_kernel.SUMS, (0.0, 0.0)])
+def test_block_attention_is_attention(monkeypatch, block, kept, sums):
+    """In float64, where nothing is rounded: any number of heads at a time, weights kept or not, also S unlike L; the
+    second range has every row's largest score subtracted."""
+    monkeypatch.setattr(attention_kernel, "SUMS", sums)
     monkeypatch.setattr(attention_kernel, "BLOCK", block)
     monkeypatch.setattr(attention_kernel, "KEPT", kept)
     inputs = tensors((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4))
@@ -44,6 +47,19 @@ def test_half_precision_attention_is_within_its_rounding(dtype, unit):
     g = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found, right = torch.autograd.grad(out, inputs, g.to(dtype)), torch.autograd.grad(truth, exact, g)
     assert max(map(relative_error, found, right)) < 4 * unit
+
+
+@pytest.mark.parametrize("scale", [60.0, -60.0])
+def test_attention_whose_weights_leave_the_range(scale):
+    """Scores beyond +-100 in every row: their exponentials are infinite, or nothing, until the largest is subtracted."""
+    q, k, v = (x.detach() for x in tensors(*[(2, 2, 32, 16)] * 3, dtype=torch.bfloat16))
+    q, k = q.abs() * scale, k.abs()
+    exact = [x.double() for x in (q, k, v)]
+    truth = F.scaled_dot_product_attention(*exact)
+    assert (exact[0] @ exact[1].transpose(2, 3) / 4).abs().amax(dim=3).min() > 100
+    plain = (q @ k.transpose(2, 3) / 4).softmax(dim=3) @ v                         # its scores are kept in bf16, too
+    assert relative_error(scaled_dot_product(q, k, v), truth) < 1.5 * relative_error(plain, truth)
+    assert scaled_dot_product(q * torch.nan, k, v).isnan().all()
 
 
 def test_which_kernel_is_taken():
