@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import variants
 from variants.parts import attention_kernel
-from variants.parts.attention_kernel import BlockAttention, scaled_dot_product
+from variants.parts.attention_kernel import BlockAttention, NarrowAttention, scaled_dot_product
 from variants.parts.normalization import GroupNorm
 
 BF16 = 2.0 ** -8                                   # unit roundoff
@@ -25,24 +25,27 @@ def tensors(*shapes, dtype=torch.float64, seed=0):
 
 @pytest.mark.parametrize("kept", [0, 2 ** 20])
 @pytest.mark.parametrize("block", [1, 30, 2 ** 20])
-@pytest.mark.parametrize("sums", [attention_kernel.SUMS, (0.0, 0.0)])
-def test_block_attention_is_attention(monkeypatch, block, kept, sums):
+@pytest.mark.parametrize("kernel, sums", [(BlockAttention, None), (NarrowAttention, attention_kernel.SUMS),
+                                          (NarrowAttention, (0.0, 0.0))])
+def test_attention_in_blocks_is_attention(monkeypatch, kernel, block, kept, sums):
     """In float64, where nothing is rounded: any number of heads at a time, weights kept or not, also S unlike L; the
-    second range has every row's largest score subtracted."""
+    last range has every row's largest score subtracted."""
     monkeypatch.setattr(attention_kernel, "SUMS", sums)
     monkeypatch.setattr(attention_kernel, "BLOCK", block)
     monkeypatch.setattr(attention_kernel, "KEPT", kept)
     inputs = tensors((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4))
-    assert torch.allclose(BlockAttention.apply(*inputs), F.scaled_dot_product_attention(*inputs), rtol=1e-12)
-    assert torch.autograd.gradcheck(BlockAttention.apply, inputs)
+    assert torch.allclose(kernel.apply(*inputs), F.scaled_dot_product_attention(*inputs), rtol=1e-12)
+    assert torch.autograd.gradcheck(kernel.apply, inputs)
 
 
+@pytest.mark.parametrize("kernel, length, channels", [("BlockAttention", 64, 16), ("NarrowAttention", 64, 4),
+                                                      ("NarrowAttention", 10, 16)])
 @pytest.mark.parametrize("dtype, unit", [(torch.bfloat16, 2.0 ** -8), (torch.float16, 2.0 ** -11)])
-def test_half_precision_attention_is_within_its_rounding(dtype, unit):
-    inputs = tensors(*[(4, 2, 64, 16)] * 3, dtype=dtype)
+def test_half_precision_attention_is_within_its_rounding(dtype, unit, kernel, length, channels):
+    inputs = tensors(*[(4, 2, length, channels)] * 3, dtype=dtype)
     exact = [x.detach().double().requires_grad_() for x in inputs]
     out, truth = scaled_dot_product(*inputs), F.scaled_dot_product_attention(*exact)
-    assert out.dtype == dtype and out.grad_fn.name() == "BlockAttentionBackward"
+    assert out.dtype == dtype and out.grad_fn.name() == kernel + "Backward"
     assert relative_error(out, truth) < 2 * unit
     g = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found, right = torch.autograd.grad(out, inputs, g.to(dtype)), torch.autograd.grad(truth, exact, g)
@@ -51,8 +54,8 @@ def test_half_precision_attention_is_within_its_rounding(dtype, unit):
 
 @pytest.mark.parametrize("scale", [60.0, -60.0])
 def test_attention_whose_weights_leave_the_range(scale):
-    """Scores beyond +-100 in every row: their exponentials are infinite, or nothing, until the largest is subtracted."""
-    q, k, v = (x.detach() for x in tensors(*[(2, 2, 32, 16)] * 3, dtype=torch.bfloat16))
+    """Scores beyond +-100 in every row: exponentials are infinite, or nothing, until the largest is subtracted."""
+    q, k, v = (x.detach() for x in tensors(*[(2, 2, 256, 16)] * 3, dtype=torch.bfloat16))
     q, k = q.abs() * scale, k.abs()
     exact = [x.double() for x in (q, k, v)]
     truth = F.scaled_dot_product_attention(*exact)
@@ -63,12 +66,12 @@ def test_attention_whose_weights_leave_the_range(scale):
 
 
 def test_which_kernel_is_taken():
-    small, wide = tensors((1, 1, 8, 4))[0], torch.zeros(1, 1, 4096, 4, dtype=torch.bfloat16, requires_grad=True)
+    small, wide = tensors((1, 1, 32, 4))[0], torch.zeros(1, 1, 8192, 4, dtype=torch.bfloat16, requires_grad=True)
     half = small.detach().bfloat16().requires_grad_()
     own = "BlockAttentionBackward"
     assert scaled_dot_product(half, half, half).grad_fn.name() == own
     assert scaled_dot_product(*[small.float()] * 3).grad_fn.name() != own          # fp32
-    assert scaled_dot_product(wide, wide, wide).grad_fn.name() != own              # maps of more than 2^22 weights
+    assert scaled_dot_product(wide, wide, wide).grad_fn.name() != own              # maps of more than 2^24 weights
     with sdpa_kernel(SDPBackend.MATH):                                             # someone else's choice
         assert scaled_dot_product(half, half, half).grad_fn.name() != own
     with torch.autocast("cpu", torch.bfloat16):                                    # as for PyTorch's kernel

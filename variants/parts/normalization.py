@@ -69,7 +69,8 @@ class Float32GroupNorm(torch.autograd.Function):
         else:
             y, statistics = torch.empty_like(x), []
             for images in _few_images(x):
-                made, *of_groups = torch.native_group_norm(x[images].float(), weight, bias, len(x[images]), *ctx.sizes, eps)
+                part = x[images].float()
+                made, *of_groups = torch.native_group_norm(part, weight, bias, len(part), *ctx.sizes, eps)
                 y[images] = made
                 statistics.append(of_groups)
             mean, rstd = (torch.cat(parts) for parts in zip(*statistics, strict=True))
