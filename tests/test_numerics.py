@@ -146,11 +146,8 @@ def test_gradients_agree_with_float64(name, use):
 
 @every_use
 @every_variant
-def test_no_single_parameter_s_gradient_is_off(name, use, request):
+def test_no_single_parameter_s_gradient_is_off(name, use):
     """In all parameters together it would be lost: a norm's are few, and small."""
-    if name in ("cross_attention", "uvit"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=(
-            "on a CPU, PyTorch's LayerNorm of a bf16 map sums the gradients of its weights and bias in bf16")))
     off = {}
     for key in gradients(name, use)[0][0]:
         errors, expected = ([distance(each[i][key], each[0][key]) for each in gradients(name, use)] for i in (2, 1))
@@ -161,10 +158,7 @@ def test_no_single_parameter_s_gradient_is_off(name, use, request):
 
 @every_use
 @every_variant
-def test_every_norm_takes_and_keeps_its_statistics_in_float32(name, use, accelerator, request):
-    if name == "dit":
-        request.applymarker(pytest.mark.xfail(strict=True, reason=(
-            "on a CPU, PyTorch's LayerNorm without weights keeps a bf16 map's statistics in bf16 for backward")))
+def test_every_norm_takes_and_keeps_its_statistics_in_float32(name, use, accelerator):
     network, inputs, _ = case(name, use, 0)
     modules = [module for module in network.modules() if "Norm" in type(module).__name__]
     for grad in (True, False):

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from variants.parts.attention import CrossAttention
 from variants.parts.embedding import ConditionEmbedding, grid_positions
+from variants.parts.normalization import LayerNorm
 from variants.parts.sizes import token_sizes
 from variants.parts.tokens import TokenBlock, fit_patches, grid_of, unpatch
 
@@ -68,7 +69,7 @@ class CrossAttentionBlock(TokenBlock):
 
     def __init__(self, channels: int, num_heads: int, mlp_ratio: float):
         super().__init__(channels, num_heads, mlp_ratio, norm_eps=NORM_EPS, qkv_bias=True, gelu="tanh")
-        self.norm_cross = nn.LayerNorm(channels, eps=NORM_EPS)
+        self.norm_cross = LayerNorm(channels, eps=NORM_EPS)
         self.cross_attention = CrossAttention(channels, None, num_heads, bias=True)
 
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:                  # (N, L, C), (N, S, C)
@@ -131,7 +132,7 @@ class DiT(nn.Module):
             return TokenBlock(hidden_size, num_heads, mlp_ratio, norm_eps=NORM_EPS, qkv_bias=True, gelu="tanh")
 
         self.blocks = nn.ModuleList(block() for _ in range(depth))
-        self.norm = nn.LayerNorm(hidden_size, eps=NORM_EPS, elementwise_affine=not adaptive)
+        self.norm = LayerNorm(hidden_size, eps=NORM_EPS, elementwise_affine=not adaptive)
         self.modulation = AdaptiveModulation(cond_dim, hidden_size, 2) if adaptive else None
         self.head = nn.Linear(hidden_size, patch_size * patch_size * out_channels)
         nn.init.zeros_(self.head.weight)

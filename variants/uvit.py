@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from variants.dit import patch_size_for
 from variants.parts.embedding import ClassTable, sinusoidal
+from variants.parts.normalization import LayerNorm
 from variants.parts.sizes import token_sizes
 from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import AddSkip, NoSkip
@@ -81,7 +82,7 @@ class UViT(nn.Module):
             encoder=[Step(block(), leaves=True) for _ in range(depth // 2)],
             middle=[block()],
             decoder=[Step(block(), skip=join(hidden_size, hidden_size)) for _ in range(depth // 2)],
-            head=nn.Sequential(nn.LayerNorm(hidden_size, eps=norm_eps),
+            head=nn.Sequential(LayerNorm(hidden_size, eps=norm_eps),
                                nn.Linear(hidden_size, patch_size * patch_size * out_channels)))
         self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1) if conv else nn.Identity()
         self.apply(start)

@@ -17,9 +17,6 @@ OF_TOKENS = ("tokens", "transformer")
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 ATTENTION_OVER_ROUNDING = 1.5                      # measured: up to 1.1
 
-sums_in_bf16 = pytest.mark.xfail(strict=True, reason="on a CPU, PyTorch's LayerNorm of a bf16 map sums the gradients "
-                                                     "of its weights and bias in bf16")
-
 
 @pytest.fixture
 def accelerator():
@@ -63,8 +60,7 @@ def test_a_norm_of_a_bf16_map_bears_an_offset(kind, layout, deviations, accelera
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[sums_in_bf16] if kind in OF_TOKENS else [])
-                                  for kind in NORMS])
+@pytest.mark.parametrize("kind", NORMS)
 def test_a_norm_s_weights_are_given_sums_in_float32(kind, layout, accelerator):
     """Over 4,096 values with a part in common: in bf16 a sum stops growing where a summand is half its last bit."""
     towards = map_for(kind, 1, 1, torch.bfloat16, layout, 1)
@@ -87,11 +83,11 @@ def test_a_norm_of_a_float32_map_bears_an_offset(kind, layout, deviations, accel
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-@pytest.mark.parametrize("head_channels", [8, 64])
+@pytest.mark.parametrize("head_channels", [8, 64])           # narrow heads, and wide ones
 def test_attention_errs_no_more_than_with_scores_and_weights_rounded(head_channels, scale, accelerator):
     """``scale`` is the deviation of the scores: what bf16 rounds off them, the exponential makes larger."""
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 64, 2 * head_channels, generator=generator).bfloat16() for _ in range(3))
+    q, k, v = (torch.randn(2, 128, 2 * head_channels, generator=generator).bfloat16() for _ in range(3))
     q = scale * q
     heads = [x.double().unflatten(2, (2, -1)).transpose(1, 2) for x in (q, k, v)]
 

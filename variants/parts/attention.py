@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.parts.attention_kernel import scaled_dot_product
-from variants.parts.normalization import normalization
+from variants.parts.normalization import LayerNorm, normalization
 from variants.parts.skeleton import Conditioned
 
 QKV_ORDERS = ("split_first", "heads_first")
@@ -123,9 +123,9 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, context_dim: int | None, num_heads: int):
         super().__init__()
-        self.norm1, self.self_attention = nn.LayerNorm(channels), CrossAttention(channels, None, num_heads)
-        self.norm2, self.cross_attention = nn.LayerNorm(channels), CrossAttention(channels, context_dim, num_heads)
-        self.norm3, self.feed_forward = nn.LayerNorm(channels), GatedFeedForward(channels)
+        self.norm1, self.self_attention = LayerNorm(channels), CrossAttention(channels, None, num_heads)
+        self.norm2, self.cross_attention = LayerNorm(channels), CrossAttention(channels, context_dim, num_heads)
+        self.norm3, self.feed_forward = LayerNorm(channels), GatedFeedForward(channels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = x + self.self_attention(self.norm1(x))                                # (N, L, C)

@@ -50,7 +50,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:                                       # (N, C, H, W)
-        if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) and not torch.compiler.is_compiling():
+        if _in_half_on_cpu(x):
             return Float32GroupNorm.apply(x, self.weight.float(), self.bias.float(), self.num_groups, self.eps)
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
@@ -97,3 +97,46 @@ def _few_images(x: Tensor) -> list[slice]:
     """Cuts (N, ...) into parts of about ``CACHED`` values, of an image at least; one empty part where N is 0."""
     step = max(1, CACHED // max(1, x[:1].numel()))
     return [slice(start, start + step) for start in range(0, max(1, len(x)), step)]
+
+
+class LayerNorm(nn.LayerNorm):
+    """Ba et al. 2016, arXiv:1607.06450, over the channels of tokens (..., C); in float32 as :class:`GroupNorm`.
+
+    On a CPU PyTorch's kernels sum half-precision gradients of weights and bias in half precision, and where there are
+    none keep the statistics in it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:                                       # (..., C)
+        if not _in_half_on_cpu(x):
+            return super().forward(x)
+        weight, bias = (p if p is None else p.float() for p in (self.weight, self.bias))
+        return Float32LayerNorm.apply(x, weight, bias, self.eps)
+
+
+class Float32LayerNorm(torch.autograd.Function):
+    """Layer norm of half-precision tokens with statistics, and sums over tokens, in float32."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        ctx.shape = x.shape[-1:]
+        weight, bias = (x.new_full(ctx.shape, usual, dtype=torch.float32) if p is None else p
+                        for p, usual in ((weight, 1.0), (bias, 0.0)))
+        y, mean, rstd = torch.native_layer_norm(x, ctx.shape, weight, bias, eps)  # statistics as precise as weights
+        ctx.save_for_backward(x, weight, bias, mean, rstd)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, rstd = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:3])
+        precision = torch.float32 if any(wanted[1:]) else x.dtype                 # only they are sums over tokens
+        dx, d_weight, d_bias = torch.ops.aten.native_layer_norm_backward(
+            dy.to(precision), x.to(precision), ctx.shape, mean, rstd, weight, bias, wanted)
+        return (dx.to(x.dtype) if wanted[0] else None, d_weight if wanted[1] else None,
+                d_bias if wanted[2] else None, None)
+
+
+def _in_half_on_cpu(x: Tensor) -> bool:
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return x.device.type == "cpu" and half and not torch.compiler.is_compiling()  # compiled, kernels are others

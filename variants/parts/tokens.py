@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.parts.attention import attend, check_heads
+from variants.parts.normalization import LayerNorm
 
 
 def fit_patches(x: Tensor, patch_size: int, pad: bool = True) -> Tensor:
@@ -55,9 +56,9 @@ class TokenBlock(nn.Module):
         check_heads(channels, num_heads)
         hidden = int(channels * mlp_ratio)
         self.num_heads = num_heads
-        self.norm1 = nn.LayerNorm(channels, eps=norm_eps, elementwise_affine=affine)
+        self.norm1 = LayerNorm(channels, eps=norm_eps, elementwise_affine=affine)
         self.qkv, self.out = nn.Linear(channels, 3 * channels, bias=qkv_bias), nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels, eps=norm_eps, elementwise_affine=affine)
+        self.norm2 = LayerNorm(channels, eps=norm_eps, elementwise_affine=affine)
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(gelu), nn.Linear(hidden, channels))
 
     def attention(self, x: Tensor) -> Tensor:
