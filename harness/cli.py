@@ -78,9 +78,9 @@ def run_suite(request, out: Path | None, in_process: bool) -> int:
     if out is None:
         data_name = Path(spec.root).resolve().name if spec.name == "folder" else spec.name
         out = LOCAL_RESULTS / f"{request.suite}-{data_name}-{Path(request.profile).stem}"
-    data = load_data(spec, request.suite)          # first: wrong data leave no empty results folder behind
-    _, cache = prepare(out)
-    plan = make_plan(request, data, cache)
+    data = load_data(spec, request.suite)
+    plan = make_plan(request, data, out / "cache")
+    prepare(out)                                   # only now: what is refused leaves no empty results folder behind
     sweep = swept(request, profile)
 
     def name(run) -> str:

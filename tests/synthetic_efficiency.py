@@ -32,13 +32,14 @@ NETWORKS = {"plain": Network(140_000.0), "residual": Network(155_000.0, paramete
             "dit": Network(77_500.0, 5.95, 1_875_888, 350.0)}
 
 
-def make_spec(variant="plain", side=32, *, seed=0, batch=4, precision="fp32", options=None, device="cpu", **settings):
-    settings = {"image_size": side, "channels": 3, "compile": False, "channels_last": True, "fused": True,
+def make_spec(variant="plain", side=32, *, seed=0, batch=4, precision="fp32", options=None, device="cpu", compile=False,
+              **settings):
+    settings = {"image_size": side, "channels": 3, "channels_last": True, "fused": True,
                 "time": True, "repeats": 20, "warmup": 3, **settings}
     spec = synthetic.make_spec("segmentation", variant, seed)
+    train = TrainSpec(steps=1, batch_size=batch, learning_rate=1e-4, precision=precision, compile=compile)
     return spec.model_copy(update={"suite": "efficiency", "options": options or {}, "device": device,
-                                   "data": DataSpec(name="noise"), "settings": settings, "train": TrainSpec(
-                                       steps=1, batch_size=batch, learning_rate=1e-4, precision=precision)})
+                                   "data": DataSpec(name="noise"), "settings": settings, "train": train})
 
 
 def make_record(spec: RunSpec, network: Network, *, noise=0.0, spread=0.02, status="ok", error=None, minute=0,
@@ -49,7 +50,7 @@ def make_record(spec: RunSpec, network: Network, *, noise=0.0, spread=0.02, stat
     pixels, speed = side * side, 1.0 if spec.train.precision == "fp32" else 2.0
     macs = network.linear * pixels + network.square * pixels**2
     protocol = {"batch_size": batch, "image": [side, side], "precision": spec.train.precision, "threads": 2,
-                **{key: spec.settings[key] for key in ("channels_last", "compile", "fused")}}
+                **{key: spec.settings[key] for key in ("channels_last", "fused")}, "compile": spec.train.compile}
     repeats, peak = spec.settings["repeats"], PEAK * speed
 
     def metric(value, label, unit, direction="lower", n=1, **more):

@@ -155,7 +155,8 @@ def test_device_that_is_not_there(tmp_path):
 
 def test_precision_that_the_device_lacks(tmp_path):
     refused(bench("--suite", "efficiency", "--variants", "plain", "--device", "cpu", "--precision", "fp16", "--out",
-                  tmp_path), "fp16 needs a GPU", "use fp32 or bf16")
+                  tmp_path / "out"), "fp16 needs a GPU", "use fp32 or bf16")
+    assert not (tmp_path / "out").exists()
 
 
 def test_report_of_no_results(tmp_path):

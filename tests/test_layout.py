@@ -12,6 +12,7 @@ SOURCES = sorted([*ROOT.glob("variants/**/*.py"), *ROOT.glob("harness/**/*.py"),
 STANDARD = set(sys.stdlib_module_names)
 NO_TORCH = ("spec", "errors", "record", "migrations", "progress", "cli", "networks", "sources", "execute", "dataset",
             "yaml_file", "ablation.study", "ablation.manifest", "ablation.matching", "ablation.tuning",
+            "benchmark.benchmark", "benchmark.page", "benchmark.result",
             *(f"{folder}.{path.stem}" for folder in ("stats", "analysis", "reporting")
               for path in sorted(ROOT.glob(f"harness/{folder}/*.py")) if path.stem != "__init__"))
 

@@ -60,6 +60,8 @@ def test_group_holds_arms_and_seeds_together():
 
 def test_portable_spec_has_no_path_of_this_machine():
     assert spec().portable().data.root == "isbi"
+    assert spec(profile="/a/b/mine.yaml").portable().profile == "mine.yaml"
+    assert spec(profile="results/mine.yaml").portable().profile == "results/mine.yaml"
     assert run_id(spec().portable()) == run_id(spec())
 
 

@@ -186,7 +186,8 @@ def scaling_of(runs: Sequence[Run]) -> Scaling | None:
 def _settings(record: Record) -> dict[str, Any]:
     spec = record.spec
     rest = {key: value for key, value in spec.settings.items() if key not in NO_MATTER}
-    return {"batch": spec.train.batch_size, "precision": spec.train.precision, "device": spec.device, **rest}
+    return {"batch": spec.train.batch_size, "precision": spec.train.precision, "compile": spec.train.compile,
+            "device": spec.device, **rest}
 
 
 def _machine(record: Record) -> dict[str, Any]:

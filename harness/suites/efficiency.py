@@ -59,12 +59,11 @@ STEP_FLOPS = 3          # a training step over a forward pass: the backward pass
 
 
 class Settings(Frozen):
-    """One cell: what the network is given, and how it is run. Batch and precision are the budget's."""
+    """One cell: what the network is given, and how it is run. Batch, precision and compilation are the budget's."""
 
     image_size: int = Field(32, gt=0)              # side, pixels
     channels:   int = Field(3, gt=0)               # of the image, and of what the network returns
     time:      bool = True                         # the network is told a time step, as a denoiser is
-    compile:   bool = False                        # by torch.compile
     channels_last: bool = True                     # layout of images and kernels
     fused:     bool = True                         # attention and AdamW by fused kernels; false: by plain operators
     warmup:     int = Field(3, ge=1)               # calls before those that are timed
@@ -92,7 +91,7 @@ class Workload:
                                       weight_decay=spec.train.weight_decay,
                                       fused=settings.fused and accelerator.device.type in ("cpu", "cuda"))
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        if settings.compile:
+        if spec.train.compile:
             self.model.compile()
         self.accelerator, self.device, self.max_grad_norm = accelerator, accelerator.device, spec.train.max_grad_norm
         generator = torch.Generator().manual_seed(spec.seeds.data)
@@ -130,12 +129,10 @@ class Workload:
 
 def run(job: Job) -> Outcome:
     """Time and weigh the network in one cell. Nothing is learnt, and no weights are kept."""
-    settings, batch_size, found = job.settings, job.spec.train.batch_size, {}
-    if job.spec.train.compile:
-        raise ValueError("the efficiency suite compiles where settings.compile says so, not train.compile")
+    settings, batch_size, compiled, found = job.settings, job.spec.train.batch_size, job.spec.train.compile, {}
     protocol = {"batch_size": batch_size, "image": [settings.image_size] * 2, "time": settings.time,
                 "precision": job.spec.train.precision, "channels_last": settings.channels_last,
-                "compile": settings.compile, "fused": settings.fused, "threads": torch.get_num_threads()}
+                "compile": compiled, "fused": settings.fused, "threads": torch.get_num_threads()}
 
     def note(name: str, value: float, n: int = 1, **more: Any) -> None:
         label, unit, direction = METRICS[name]
@@ -145,7 +142,7 @@ def run(job: Job) -> Outcome:
     job.progress(stage="on paper")
     flops, moved, predicted = on_paper(job)
     job.progress(stage="first steps")
-    with attention(settings.fused), compilation(job.cache) if settings.compile else nullcontext() as kernels:
+    with attention(settings.fused), compilation(job.cache) if compiled else nullcontext() as kernels:
         work = Workload(job)
         calls = {"step": work.step, "forward": work.forward}
         first = {name: timed(call, work, warmup=0, repeats=1)[0] for name, call in calls.items()}
@@ -162,7 +159,7 @@ def run(job: Job) -> Outcome:
             joules, made = energy_per_call(work.step, counter, work.device)
             note("energy_j_per_image", joules / batch_size, made, counter=counter.name)
     median = {name: statistics.median(each) for name, each in seconds.items()}
-    if settings.compile:
+    if compiled:
         note("compile_s", sum(max(0.0, first[name] - median[name]) for name in calls), kernels=kernels())
     del work, calls, call                          # room for the roofline's arrays
     if job.accelerator.device.type == "cuda":
@@ -201,7 +198,7 @@ def on_paper(job: Job) -> tuple[int, int, int | None]:
     inputs = example_inputs(job.data, settings, spec.train.batch_size, "meta")
     device = "cuda" if job.accelerator.device.type == "cuda" else "cpu"
     predicted = None
-    if settings.fused and settings.channels_last and not settings.compile:
+    if settings.fused and settings.channels_last and not spec.train.compile:
         predicted = predict_memory(network, inputs, training=True, precision=spec.train.precision, device=device).total
     moved = forward_traffic(network, inputs, precision=spec.train.precision, fused=settings.fused, device=device).total
     return int(measure.count_macs(network, *inputs)["flops"].value), moved, predicted

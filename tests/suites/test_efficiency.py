@@ -37,10 +37,10 @@ def this_machine(monkeypatch):
     monkeypatch.setattr(efficiency, "energy_counter", lambda device: None)
 
 
-def make_spec(variant="plain", *, batch=BATCH, precision="fp32", compile_training=False, options=None, **settings):
+def make_spec(variant="plain", *, batch=BATCH, precision="fp32", compile=False, options=None, **settings):
     settings = {"image_size": SIDE, "warmup": 1, "repeats": REPEATS, **settings}
     train = TrainSpec(steps=1, batch_size=batch, learning_rate=1e-3, weight_decay=1e-2, precision=precision,
-                      compile=compile_training)
+                      compile=compile)
     return RunSpec(suite="efficiency", variant=variant, options=options or {"width": 4}, data=DataSpec(name="noise"),
                    train=train, settings=efficiency.Settings(**settings).model_dump())
 
@@ -220,11 +220,6 @@ def test_no_compiler_is_a_row_with_its_reason(tmp_path, monkeypatch):
     record, _ = run(make_spec(compile=True), tmp_path)
     assert record.status == "failed" and "torch.compile" in record.error
     assert "no C++ compiler was found" in record.error and record.cost["macs"].value > 0
-
-
-def test_one_switch_compiles(tmp_path):
-    record, _ = run(make_spec(compile_training=True), tmp_path)
-    assert record.status == "failed" and "settings.compile" in record.error
 
 
 def test_a_cell_that_does_not_fit_is_a_row_and_the_others_go_on(tmp_path):

@@ -21,10 +21,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
 
 
 def attend_to_one(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
-    """``attend`` where S = 1, as einsum computes it in LDM's code: the sum over one token is a mere product."""
-    q, k, v = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, heads, L or 1, C / heads)
-    out = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).softmax(dim=3) * v
-    return out.transpose(1, 2).flatten(2)
+    """``attend`` where S = 1: a softmax over one score is 1, and every query gets the one value.
+
+    Scores are computed, and their gradients of zero, as in LDM's code: queries and keys have weights that an
+    optimiser must find. What einsum multiplies there is a sum over one token, and counts as no MAC.
+    """
+    q, k = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in (q, k))      # (N, heads, L or 1, C / heads)
+    scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5                           # (N, heads, L, 1)
+    return (v + 0 * scores.mean(dim=(1, 2))[:, None]).expand(-1, q.shape[2], -1)  # (N, L, C)
 
 
 def check_heads(channels: int, num_heads: int) -> None:

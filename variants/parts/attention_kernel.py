@@ -14,7 +14,7 @@ from torch.nn import functional as F
 BLOCK = 2 ** 21             # weights (L x S, over heads) that are made at a time: 4 MB in bf16, so they stay in cache
 KEPT = 2 ** 25              # weights, over all heads, up to which the backward pass finds them kept: 64 MB in bf16
 LARGEST_MAP = 2 ** 24       # weights of one head beyond which rows would have to be cut, too; the fused kernel does
-NARROW = 16                 # a head of so many times as many weights to a row as channels is narrow
+NARROW = 8                  # a head of so many times as many weights to a row as channels is narrow
 SHORT = 16                  # a row of fewer weights does not fill a vector, and PyTorch's softmax is slow
 SUMS = 2.0 ** -96, 2.0 ** 96  # a row's sum of weights that were made without subtracting its largest score
 LOG2_E = math.log2(math.e)

@@ -78,8 +78,12 @@ def test_heads_upsample_is_only_for_legacy_self_attention(legacy, decoder):
 
 
 def test_one_token_weighs_as_many_do():
-    q, k, v = torch.randn(2, 5, 6), torch.randn(2, 1, 6), torch.randn(2, 1, 6)
-    torch.testing.assert_close(attend_to_one(q, k, v, 2), attend(q, k, v, 2))
+    q, k, v = (torch.randn(2, length, 6, requires_grad=True) for length in (5, 1, 1))
+    found, expected = attend_to_one(q, k, v, 2), attend(q, k, v, 2)
+    torch.testing.assert_close(found, expected)
+    towards = torch.randn(2, 5, 6)
+    torch.testing.assert_close(torch.autograd.grad(found, (q, k, v), towards),
+                               torch.autograd.grad(expected, (q, k, v), towards))
 
 
 def test_a_whole_systems_checkpoint_loads():
