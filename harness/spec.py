@@ -70,8 +70,9 @@ class RunSpec(Frozen):
     def portable(self) -> RunSpec:
         """The same spec without paths of this machine, as it is kept in records."""
         root, profile = self.data.root, PurePath(self.profile)
-        data = self.data.model_copy(update={"root": root and PurePath(root).name})
-        return self.model_copy(update={"data": data, "profile": profile.name if profile.is_absolute() else self.profile})
+        changed = {"data": self.data.model_copy(update={"root": root and PurePath(root).name}),
+                   "profile": profile.name if profile.is_absolute() else self.profile}
+        return self.model_copy(update=changed)
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide the numbers. Where the data lies is not one: its content hash is."""
