@@ -9,6 +9,7 @@ import variants
 from variants.parts import attention_kernel
 from variants.parts.attention_kernel import BlockAttention, NarrowAttention, scaled_dot_product
 from variants.parts.normalization import GroupNorm
+from variants.parts.resampling import upsample
 
 BF16 = 2.0 ** -8                                   # unit roundoff
 
@@ -101,6 +102,24 @@ def test_group_norm_of_half_precision_maps_is_taken_in_float32(side, layout, dty
     right = torch.autograd.grad(truth, (exact, norm.weight, norm.bias), g.double())
     assert found[0].dtype == dtype and found[1].dtype == torch.float32
     assert max(map(relative_error, found, right)) < 2 * unit
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_bias_that_is_added_apart(size):
+    """The same map and gradients as PyTorch's transposed convolution, up to the rounding of either."""
+    made = upsample("transposed_conv", 8, 4, size)
+    with torch.no_grad():
+        made.bias.normal_(generator=torch.Generator().manual_seed(2))
+    x = tensors((2, 8, 6, 6), dtype=torch.float32)[0]
+    exact, *parameters = (p.detach().double().requires_grad_() for p in (x, made.weight, made.bias))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = made(x)
+    truth = F.conv_transpose2d(exact, *parameters, stride=2, padding=(size - 2) // 2)
+    assert y.dtype == torch.bfloat16 and relative_error(y, truth) < 2 * BF16
+    g = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = torch.autograd.grad(y, (x, made.weight, made.bias), g.bfloat16())
+    right = torch.autograd.grad(truth, (exact, *parameters), g)
+    assert max(map(relative_error, found, right)) < 2 * BF16
 
 
 def test_group_norm_in_float32_is_pytorchs():

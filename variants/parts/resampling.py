@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +36,7 @@ def upsample(
     """(N, in, H, W) -> (N, out, 2H, 2W). Raises ValueError for a kind not in ``UP``."""
     if kind == "transposed_conv":
         size = kernel_size or 2
-        return nn.ConvTranspose2d(in_channels, out_channels, size, stride=2, padding=(size - 2) // 2)
+        return TransposedConv(in_channels, out_channels, size, stride=2, padding=(size - 2) // 2)
     if kind == "nearest_conv":
         return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"),
                              nn.Conv2d(in_channels, out_channels, kernel_size or 3, padding=(kernel_size or 3) // 2))
@@ -49,6 +50,21 @@ def upsample(
     if kind == "pixel_shuffle":
         return nn.Sequential(nn.Conv2d(in_channels, 4 * out_channels, 1), nn.PixelShuffle(2))
     raise ValueError(f"unknown up {kind!r} (known: {', '.join(UP)})")
+
+
+class TransposedConv(nn.ConvTranspose2d):
+    """A transposed convolution that on a CPU in half precision adds its bias apart.
+
+    PyTorch's backward pass there takes several times as long for the bias as for all the rest (2.15: 5 times with
+    maps of 48 x 48); that of an addition takes next to nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:                                       # (N, in, H, W) -> (N, out, H', W')
+        half = torch.is_autocast_enabled("cpu") or x.dtype in (torch.bfloat16, torch.float16)
+        if self.bias is None or x.device.type != "cpu" or not half:
+            return super().forward(x)
+        y = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding)
+        return y.add_(self.bias.to(y.dtype)[:, None, None])
 
 
 def crop(x: Tensor, size: tuple[int, int]) -> Tensor:
