@@ -1,6 +1,7 @@
 """Claims about growth: right where the truth is known, inconclusive with the reason where it is not."""
 
 import json
+import re
 
 import pytest
 import synthetic_efficiency as synthetic
@@ -45,7 +46,8 @@ def test_against_a_reference_it_is_the_difference(measure):
     found = judged(runs, measure=measure, tested=DIT, reference=PLAIN, at_least=0.9, at_most=1.1)
     assert found.verdict == "supported"
     assert "dit (2 M parameters) over plain (2 M parameters)" in found.numbers
-    assert "exponent larger by 1 " in found.numbers
+    larger = float(re.search(r"exponent larger by (\S+) \[", found.numbers)[1])
+    assert larger == pytest.approx(1, abs=0.01)                # the synthetic noise moves it by a few thousandths
     assert judged(runs, measure=measure, tested=PLAIN, reference=DIT, at_least=0).verdict == "contradicted"
 
 
