@@ -1,120 +1,81 @@
-"""Which source files move a run's numbers, and their fingerprint: a changed one makes a new ``run_id``."""
+"""Which source files a run reaches, and their fingerprint: a changed one makes a new ``run_id``."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from harness.networks import source_file
+from harness.foreign_code import HERE, ForeignCode, foreign_code
+from harness.spec import digest
+from harness.syntax import located, named, read_source
 
 ROOT = Path(__file__).parent.parent
+RUN = "harness/run.py"                             # what makes a run; the rest is reached from here by importing
 
-# How a number is made. Tables, plots, reports and the command line only show it.
-MOVES_NUMBERS = ("variants/**/*.py", "harness/suites/*.py", "harness/metrics/*.py", "harness/diffusion.py",
-                 "harness/losses.py", "harness/measure.py", "harness/run.py", "harness/train.py",
-                 "harness/compilation.py", "harness/energy.py", "harness/roofline.py", "harness/inspection/memory.py",
-                 "harness/inspection/allocations.py", "harness/inspection/traffic.py")
-# These only find a network or a suite by its name: what is found is followed by its file.
-FIND_BY_NAME = ("variants/__init__.py", "variants/registry.py", "harness/suites/__init__.py")
-EVERY_RUN = ("harness/run.py", "harness/train.py")
-REGISTRY = "FolderRegistry"                        # who makes one may load any file of its folder
+# Every file that a run reaches counts, but these: pattern -> why it cannot move a number. Comments and
+# docstrings of any file do not count.
+EXEMPT = {
+    "variants/__init__.py": "finds a network by its name; the network that is found is followed from its own file",
+    "variants/registry.py": "finds a file by its name; the file that is found counts",
+    "harness/networks.py": "finds a network by its name; the network that is found is followed from its own file",
+    "harness/suites/__init__.py": "finds a suite by its name, and says what it is given; the suite's own file counts",
+    "harness/spec.py": "says what fields a run has; their values are its identity, and a new field must not be one",
+    "harness/record.py": "writes down what was computed, and where",
+    "harness/migrations.py": "reads records of older schemas",
+    "harness/errors.py": "words for people",
+    "harness/dataset.py": "holds the data, whose content is hashed itself",
+    "harness/datasets/*": "makes the data, whose content is hashed itself",
+}
+
+
+def exempt(name: str) -> bool:
+    """Is the file of this name, relative to the root, one that moves no number?"""
+    return any(fnmatchcase(name, pattern) for pattern in EXEMPT)
 
 
 def code_fingerprint(variant: str, suite: str, root: Path = ROOT) -> str:
-    """Hash of the files in :data:`MOVES_NUMBERS` that a run of ``variant`` in ``suite`` can reach by importing.
+    """Hash of the syntax of all files that a run of ``variant`` in ``suite`` reaches by importing, less EXEMPT.
 
-    A network in a file elsewhere adds its own bytes and what it imports from here; one that an installed package
-    offers may import anything, so every network counts. Data sets do not: what they make is hashed itself.
+    A network from elsewhere adds what it reaches outside of this repository (:mod:`harness.foreign_code`); one whose
+    source is not found, or lies in an installed package, may import any network from here, so all of them count.
+    What is imported by a name that is computed (``importlib``) is seen only where a :class:`FolderRegistry` does it.
     """
-    files = reached([root / name for name in EVERY_RUN] + [root / f"harness/suites/{suite}.py"], root)
-    own, registered = source_file(variant), root / f"variants/{variant}.py"
-    if own is not None:
-        files |= reached([own], root, by_name=True)
-    elif registered.is_file():
-        files |= reached([registered], root, by_name=True)
+    files = reached([(root / RUN, True), (root / f"harness/suites/{suite}.py", True)], root)
+    registered, foreign = root / f"variants/{variant}.py", ForeignCode()
+    if ":" not in variant and registered.is_file():
+        files |= reached([(registered, True)], root, by_name=True)
     else:
-        files |= set(root.glob("variants/**/*.py"))
-    moving = {path for pattern in MOVES_NUMBERS for path in root.glob(pattern)}
-    moving -= {root / name for name in FIND_BY_NAME}
-    sha = hashlib.sha256()
-    for path in sorted(files & moving):
-        sha.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    if own is not None:
-        sha.update(own.read_bytes())
-    return sha.hexdigest()[:16]
+        foreign = foreign_code(variant, root)
+        files |= reached(foreign.here, root, by_name=True)
+        if not foreign.files and not foreign.here:
+            files |= set(root.glob("variants/**/*.py"))
+    names = {path: path.relative_to(root).as_posix() for path in files}
+    return digest({"here": {name: read_source(path).digest for path, name in names.items() if not exempt(name)},
+                   "elsewhere": {name: read_source(path).digest for name, path in foreign.files.items()},
+                   "packages": foreign.packages})
 
 
-def reached(files: Iterable[Path], root: Path, by_name: bool = False) -> set[Path]:
-    """``files`` and the files under ``root`` that they import, directly or not, inside functions or outside.
+def reached(files: Iterable[tuple[Path, bool]], root: Path, by_name: bool = False) -> set[Path]:
+    """``files`` and the files of this repository that they import, directly or not, inside functions or outside.
 
-    ``by_name``: where one makes a registry of its folder, and so may import by name, the whole folder is reached.
+    Each comes with whether it is named itself, or is only a package on the way to a module. One that is named and
+    makes a registry of its folder may load any file of it: all of them are reached. Without ``by_name`` this does
+    not hold for networks and what EXEMPT names, where the file that is loaded is a start of its own.
     """
-    found, waiting = set(), list(files)
+    seen: set[tuple[Path, bool]] = set()
+    waiting = [item for item in files if item[0].is_file()]
     while waiting:
-        path = waiting.pop()
-        if path in found or not path.is_file():
+        path, itself = item = waiting.pop()
+        if item in seen:
             continue
-        found.add(path)
-        content = path.read_bytes()
-        if by_name and makes_registry(content):
-            waiting.extend(path.parent.glob("*.py"))
-        inside = path.relative_to(root).with_suffix("").parts if path.is_relative_to(root) else ()
-        waiting.extend(file for module in imported(content, inside) for file in files_of(module, root))
-    return found
-
-
-@lru_cache(maxsize=1024)
-def imported(content: bytes, inside: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Dotted names that the source ``content`` imports; ``inside`` is its own, for relative imports.
-
-    ``from a import b`` gives ``a.b``, which may be a module or something in ``a``. Raises nothing: a file that is
-    not Python imports nothing, and fails where it is run.
-    """
-    try:
-        nodes = list(ast.walk(ast.parse(content)))
-    except (SyntaxError, ValueError):
-        return ()
-    names = []
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = [*inside[:len(inside) - node.level]] if node.level else []
-            base += node.module.split(".") if node.module else []
-            names += [".".join([*base, alias.name]) for alias in node.names]
-    return tuple(dict.fromkeys(names))
-
-
-def files_of(module: str, root: Path) -> Iterator[Path]:
-    """The file under ``root`` that ``module`` names, or that defines it, and those of the packages it is in.
-
-    ``variants/__init__.py`` counts only where it is named itself: every network has it for a package.
-    """
-    parts = module.split(".")
-    if not (root / parts[0]).is_dir() or parts[0] not in ("variants", "harness"):
-        return
-    for length in range(1, len(parts) + 1):
-        place = root.joinpath(*parts[:length])
-        leaf = length == len(parts)
-        if place.with_suffix(".py").is_file():
-            yield place.with_suffix(".py")
-            return
-        if (place / "__init__.py").is_file():
-            below = None if leaf else place / parts[length]
-            named = leaf or not (below.is_dir() or below.with_suffix(".py").is_file())
-            if named or length > 1:
-                yield place / "__init__.py"
-
-
-@lru_cache(maxsize=1024)
-def makes_registry(content: bytes) -> bool:
-    """Does this source call :class:`variants.registry.FolderRegistry`?"""
-    try:
-        nodes = ast.walk(ast.parse(content))
-    except (SyntaxError, ValueError):
-        return False
-    return any(isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None)) == REGISTRY
-               for node in nodes)
+        seen.add(item)
+        source, name = read_source(path), path.relative_to(root).as_posix()
+        if itself and source.makes_registry and (by_name or not (exempt(name) or name.startswith("variants/"))):
+            waiting += [(file, True) for file in path.parent.glob("*.py")]
+        for one in source.imports:
+            if one.level:
+                waiting += named(located(path.parents[min(one.level, len(path.parents)) - 1], one.parts))
+            elif one.parts[0] in HERE:
+                waiting += named(located(root, one.parts))
+    return {path for path, _ in seen}

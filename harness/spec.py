@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -74,25 +75,69 @@ class RunSpec(Frozen):
                    "profile": profile.name if profile.is_absolute() else self.profile}
         return self.model_copy(update=changed)
 
-    def identity(self) -> dict[str, Any]:
-        """The fields that decide the numbers. Where the data lies is not one: its content hash is."""
-        fields = self.model_dump(mode="json", exclude={"profile"})
-        fields["data"] = {key: fields["data"][key] for key in ("name", "options")}
-        return fields
+    def identity(self, *, schema: int | None = None) -> dict[str, Any]:
+        """The fields that decide the numbers, without those at their default, so that a new field changes no id.
 
-    def run_id(self, *, code: str, data: str) -> str:
+        Where the data lies is no such field: its content hash is. Defaults are those of ``schema``, or the latest
+        (``spec_defaults.json``).
+        """
+        tables = default_tables()
+        schema = max(tables) if schema is None else schema
+        defaults = {**tables[schema]["run"], "settings": tables[schema]["settings"].get(self.suite, {})}
+        return {"defaults": schema, **different(self._deciding(), defaults)}
+
+    def complete(self) -> dict[str, Any]:
+        """The fields that decide the numbers, those at their default too: for saying in what two runs differ.
+
+        Settings that came after a record was written have their default.
+        """
+        fields, tables = self._deciding(), default_tables()
+        return {**fields, "settings": {**tables[max(tables)]["settings"].get(self.suite, {}), **fields["settings"]}}
+
+    def _deciding(self) -> dict[str, Any]:
+        fields = self.model_dump(mode="json", exclude={"profile"})
+        return {**fields, "data": {key: fields["data"][key] for key in ("name", "options")}}
+
+    def run_id(self, *, code: str, data: str, schema: int | None = None) -> str:
         """Content address: same spec + same code + same data = same id (16 hex digits).
 
-        ``code`` and ``data`` are fingerprints of the sources and of the data set.
+        ``code`` and ``data`` are fingerprints of the sources and of the data set; ``schema`` as in :meth:`identity`.
         """
-        return digest({"spec": self.identity(), "code": code, "data": data})
+        return digest({"spec": self.identity(schema=schema), "code": code, "data": data})
 
     def group_id(self) -> str:
         """Id of the comparison: runs that differ only in variant, its options and seeds share it."""
         fields = self.identity()
         for key in ("variant", "options", "seeds"):
-            fields.pop(key)
+            fields.pop(key, None)
         return digest(fields)
+
+
+@lru_cache(maxsize=1)
+def default_tables() -> dict[int, dict[str, Any]]:
+    """Schema of records -> the defaults of a spec and of each shipped suite's settings, frozen since then.
+
+    A suite that is in no table keeps all its settings in its identity.
+    """
+    content = json.loads((Path(__file__).parent / "spec_defaults.json").read_text())
+    return {int(schema): table for schema, table in content.items()}
+
+
+def different(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` without those that equal ``defaults``, within nested ones too.
+
+    A mapping that holds anything (``options``) has an empty default: nothing in it is ever dropped.
+    """
+    kept = {}
+    for name, value in fields.items():
+        default = defaults.get(name)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value = different(value, default)
+            if value:
+                kept[name] = value
+        elif name not in defaults or isinstance(value, bool) != isinstance(default, bool) or value != default:
+            kept[name] = value
+    return kept
 
 
 def canonical_json(value: Any) -> str:
