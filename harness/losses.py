@@ -29,11 +29,12 @@ PARTS = ("ce", "dice", "iou")
 NAMES = tuple("+".join(parts) for size in (1, 2, 3) for parts in combinations(PARTS, size))
 
 
-def segmentation_loss(name: str, num_classes: int) -> Loss:
+def segmentation_loss(name: str, num_classes: int, ignore: int | None = None) -> Loss:
     """The loss called ``name``: "ce", "dice", "iou", or a sum of different ones such as "ce+dice".
 
     Returns a function of ``logits`` (N, K, H, W) of any floating dtype and ``target`` (N, H, W) int64 of
     class ids 0..K-1, with K = ``num_classes`` >= 2, that gives a float32 scalar. Terms of a sum have weight 1.
+    Pixels of the value ``ignore`` are left out of every mean and sum; where all are, the loss is 0.
 
     Raises :class:`harness.errors.InputError` for an unknown name.
 
@@ -44,7 +45,7 @@ def segmentation_loss(name: str, num_classes: int) -> Loss:
     parts = name.split("+")
     if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
         raise unknown("loss", name, NAMES)
-    terms = [_cross_entropy if part == "ce" else _soft_overlap(jaccard=part == "iou") for part in parts]
+    terms = [_cross_entropy(ignore) if part == "ce" else _soft_overlap(ignore, jaccard=part == "iou") for part in parts]
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         assert logits.shape[1] == num_classes
@@ -56,10 +57,28 @@ def segmentation_loss(name: str, num_classes: int) -> Loss:
     return loss
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(logits, target)
+def _cross_entropy(ignore: int | None) -> Loss:
+    if ignore is None:
+        return F.cross_entropy
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        counted = (target != ignore).sum().clamp(min=1)          # PyTorch's own mean of no pixel is NaN
+        return F.cross_entropy(logits, target, ignore_index=ignore, reduction="sum") / counted
+
+    return loss
 
 
-def _soft_overlap(*, jaccard: bool) -> Loss:
-    overlap = DiceLoss(softmax=True, to_onehot_y=True, jaccard=jaccard, batch=True, smooth_nr=1.0, smooth_dr=1.0)
-    return lambda logits, target: overlap(logits, target[:, None])
+def _soft_overlap(ignore: int | None, *, jaccard: bool) -> Loss:
+    sums = {"jaccard": jaccard, "batch": True, "smooth_nr": 1.0, "smooth_dr": 1.0}
+    if ignore is None:
+        overlap = DiceLoss(softmax=True, to_onehot_y=True, **sums)
+        return lambda logits, target: overlap(logits, target[:, None])
+    overlap = DiceLoss(**sums)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        # MONAI's MaskedDiceLoss masks logits before the softmax, which leaves every class 1 / K there.
+        counted = (target != ignore)[:, None]
+        one_hot = F.one_hot(target.masked_fill(~counted[:, 0], 0), logits.shape[1]).movedim(-1, 1)
+        return overlap(logits.softmax(1) * counted, one_hot * counted)
+
+    return loss

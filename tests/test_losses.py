@@ -82,3 +82,19 @@ def test_unknown_name_suggests_the_nearest():
         segmentation_loss("dise", 3)
     with pytest.raises(InputError, match="unknown loss 'ce\\+ce'"):
         segmentation_loss("ce+ce", 3)
+
+
+@pytest.mark.parametrize("name", ["ce", "dice", "iou", "ce+dice"])
+def test_ignored_pixels_have_no_part_in_a_loss(name):
+    """As if the image ended where they begin; their logits get no gradient, and an image of them alone costs 0."""
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 8, 8, generator=draws, requires_grad=True)
+    target = torch.randint(0, 3, (2, 8, 8), generator=draws)
+    masked = target.clone()
+    masked[:, 5:] = 255
+    loss = segmentation_loss(name, 3, ignore=255)(logits, masked)
+    loss.backward()
+    assert loss.item() == pytest.approx(segmentation_loss(name, 3)(logits[:, :, :5], target[:, :5]).item(), rel=1e-5)
+    assert (logits.grad[:, :, 5:] == 0).all() and (logits.grad[:, :, :5] != 0).any()
+    nothing = segmentation_loss(name, 3, ignore=255)(logits, torch.full_like(target, 255))
+    assert nothing.item() == 0

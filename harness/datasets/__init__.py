@@ -1,10 +1,13 @@
 """Data sets, one file each; the file's name is the data set's name.
 
-A file defines ``TASKS`` (a tuple of "segmentation", "generation") and::
+A file defines ``FIELDS``, a literal tuple of what it can hold ("images", "masks", "labels"), and::
 
-    load(task, *, root=None, download=False, **options) -> harness.dataset.Dataset
+    load(needs, *, root=None, download=False, **options) -> harness.dataset.Dataset
 
-and is found by its place in this folder: adding one edits nothing else.
+``needs`` are the fields that are asked for; a set that holds more may give more. One that reads files also defines
+``sources(*, root, **options) -> list[Path]``, the files that it will read, so that a changed one is noticed; one that
+reads many takes ``decode`` (``parts/decoding.py``). A file is found by its place in this folder: adding one edits
+nothing else. Data are opened through ``parts/store.py``, which decodes once.
 """
 
 from __future__ import annotations

@@ -12,30 +12,29 @@ from __future__ import annotations
 import numpy as np
 
 from harness.dataset import Dataset, Split
-from harness.datasets.parts.arguments import require_at_least, require_task
+from harness.datasets.parts.arguments import require_at_least
 from harness.datasets.parts.splits import SPLITS
 
-TASKS = ("segmentation",)
+FIELDS = ("images", "masks")
 
 
-def load(task: str, *, root: str | None = None, download: bool = False, image_size: int = 64,
+def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = False, image_size: int = 64,
          train: int = 600, validation: int = 100, test: int = 150, seed: int = 0) -> Dataset:
     """Images (1, S, S) uint8 with S = ``image_size``; masks 0 = background, 1 = cell, 2 = border.
 
     ``train``, ``validation`` and ``test`` are numbers of images; an image depends on ``seed``, its split
     and its place only, so a longer split begins with the shorter one. A larger image shows more cells of
-    the same size. ``root`` and ``download`` are not used. Raises InputError for another task, fewer than
+    the same size. ``root`` and ``download`` are not used. Raises InputError for fewer than
     one image, or an image below 32 pixels.
     """
-    require_task("cells", task, TASKS)
     require_at_least(1, train=train, validation=validation, test=test)
     require_at_least(32, image_size=image_size)
     splits = []
     for part, (name, count) in enumerate(zip(SPLITS, (train, validation, test), strict=True)):
         views = [_view(image_size, np.random.default_rng((seed, part, i))) for i in range(count)]
         images, masks = map(np.stack, zip(*views, strict=True))
-        splits.append(Split(images, masks, [f"{name}-{i:04d}" for i in range(count)]))
-    return Dataset("cells", task, *splits, class_names=("background", "cell", "border"),
+        splits.append(Split(images, [f"{name}-{i:04d}" for i in range(count)], masks))
+    return Dataset("cells", *splits, class_names=("background", "cell", "border"),
                    image_size=(image_size, image_size))
 
 

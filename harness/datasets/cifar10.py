@@ -6,13 +6,16 @@ Read from ROOT/cifar-10-batches-py (the unpacked Python batches), as torchvision
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness.dataset import Dataset
-from harness.datasets.parts.torchvision_sets import load_official
+from harness.datasets.parts.torchvision_sets import load_official, official_files
 
-TASKS = ("generation",)
+FIELDS = ("images", "labels")
+FILES = "cifar-10-batches-py"
 
 
-def load(task: str, *, root: str | None = None, download: bool = False, train: int | None = None,
+def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = False, train: int | None = None,
          validation: int = 5000, test: int | None = None) -> Dataset:
     """Images (3, 32, 32) uint8 with labels of 10 kinds; test is the official test part.
 
@@ -20,5 +23,9 @@ def load(task: str, *, root: str | None = None, download: bool = False, train: i
     ``test`` keep the first so many images (None = all). Raises InputError where the files are absent or
     corrupt, saying where they should lie; see ``load_official``.
     """
-    return load_official("cifar10", "CIFAR10", "cifar-10-batches-py", task, root=root, download=download,
+    return load_official("cifar10", "CIFAR10", FILES, root=root, download=download,
                          train=train, validation=validation, test=test)
+
+
+def sources(*, root: str | None = None, **options) -> list[Path]:
+    return official_files(FILES, root)

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from harness.dataset import Dataset, Split
-from harness.datasets.parts.arguments import require_at_least, require_task
+from harness.datasets.parts.arguments import require_at_least
 from harness.datasets.parts.splits import SPLITS, stratified
 
-TASKS = ("segmentation",)
+FIELDS = ("images", "masks")
 
 # Everything here lies in the installed packages (scikit-image: skimage/data, not its downloads). Left
 # out: charts, text and silhouettes, and motorcycle_right, the same scene as motorcycle_left.
@@ -34,15 +34,14 @@ FINE = 6                                            # centre lines are found on 
 LUMINANCE = np.array([0.299, 0.587, 0.114])         # ITU-R BT.601
 
 
-def load(task: str, *, root: str | None = None, download: bool = False, image_size: int = 64,
+def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = False, image_size: int = 64,
          train: int = 600, validation: int = 100, test: int = 150, seed: int = 0) -> Dataset:
     """Images (3, S, S) uint8 with S = ``image_size``; masks 0 = background, k + 1 = digit k.
 
     ``train``, ``validation`` and ``test`` are numbers of scenes; a scene depends on ``seed``, its split
     and its place only, so a longer split begins with the shorter one. ``root`` and ``download`` are not
-    used. Raises InputError for another task, fewer than one scene, or an image below 32 pixels.
+    used. Raises InputError for fewer than one scene, or an image below 32 pixels.
     """
-    require_task("digit_scenes", task, TASKS)
     require_at_least(1, train=train, validation=validation, test=test)
     require_at_least(32, image_size=image_size)
     from sklearn.datasets import load_digits
@@ -55,8 +54,8 @@ def load(task: str, *, root: str | None = None, download: bool = False, image_si
         scenes = [_scene(pen, photographs[i % len(photographs)], image_size,
                          np.random.default_rng((seed, part, i))) for i in range(count)]
         images, masks = map(np.stack, zip(*scenes, strict=True))
-        splits.append(Split(images, masks, [f"{name}-{i:04d}" for i in range(count)]))
-    return Dataset("digit_scenes", task, *splits, image_size=(image_size, image_size),
+        splits.append(Split(images, [f"{name}-{i:04d}" for i in range(count)], masks))
+    return Dataset("digit_scenes", *splits, image_size=(image_size, image_size),
                    class_names=("background", *(f"digit {k}" for k in range(10))))
 
 

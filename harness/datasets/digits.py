@@ -9,23 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 from harness.dataset import Dataset, Split
-from harness.datasets.parts.arguments import require_task
 from harness.datasets.parts.splits import stratified
 
-TASKS = ("generation",)
+FIELDS = ("images", "labels")
 
 
-def load(task: str, *, root: str | None = None, download: bool = False, seed: int = 0) -> Dataset:
+def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = False, seed: int = 0) -> Dataset:
     """Images (1, 8, 8) uint8 with labels 0..9, split 60/10/30 % (1078/180/539), each class alike.
 
     Values v = 0..16 become round(v * 255 / 16), halves to even, so 17 grey levels remain. ``seed``
-    chooses the split; ``root`` and ``download`` are not used. Raises InputError for another task.
+    chooses the split; ``root`` and ``download`` are not used.
     """
     from sklearn.datasets import load_digits
 
-    require_task("digits", task, TASKS)
     data = load_digits()
     images = np.rint(data.images * (255 / 16)).astype(np.uint8)[:, None]
-    splits = (Split(images[index], data.target[index], [f"{i:04d}" for i in index])
+    splits = (Split(images[index], [f"{i:04d}" for i in index], labels=data.target[index])
               for index in stratified(data.target, seed))
-    return Dataset("digits", task, *splits, class_names=tuple(map(str, range(10))), image_size=(8, 8))
+    return Dataset("digits", *splits, class_names=tuple(map(str, range(10))), image_size=(8, 8))

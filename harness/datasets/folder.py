@@ -1,26 +1,31 @@
-"""Your own images: DIR with images/ and masks/ (segmentation), or a folder of images (generation).
+"""Your own images: DIR with images/ and masks/ (to segment), or a folder of images (to generate).
 
-Segmentation::
+To segment::
 
     DIR/images/NAME.png     png, jpg, jpeg, tif, tiff or bmp; 8- or 16-bit; grey or colour, all alike
     DIR/masks/NAME.png      0 and 255, class ids 0..K-1, or a palette image (index = class id)
     DIR/classes.txt         optional: one class name per line, in order of class id
-    DIR/split.csv           optional: columns stem,split; split is train, validation or test
+    DIR/split.csv           optional: columns stem,split; or stem,group; or stem,split,group
 
-Without split.csv the naturally sorted stems ("img2" before "img10") are cut into three blocks: the first
-2/3 to train, then 1/6 to validate and 1/6 to test. Blocks, not a draw: neighbouring slices of a stack, or
-frames of a film, are near duplicates, and a random split would put one into training and its twin into
-the test. Classes are named by mask value ("0", "255") unless classes.txt names them; with two names,
-masks of 0 and 255 keep their meaning.
+or images/ and masks/ in each of DIR/train, DIR/val and DIR/test (also training, valid, validation, testing). Beside
+class ids, 255 in a mask means "does not count": such pixels are left out of the loss and of every metric.
 
-Generation::
+``split`` is train, validation or test. ``group`` says what belongs together (a patient, a slide, a film) and is never
+parted; with groups only, whole groups are dealt into the splits. Without split.csv the naturally sorted stems ("img2"
+before "img10") are cut into three blocks: the first 2/3 to train, then 1/6 to validate and 1/6 to test. Blocks, not a
+draw: neighbouring slices of a stack, or frames of a film, are near duplicates, and a random split would put one into
+training and its twin into the test. Classes are named by mask value ("0", "255") unless classes.txt names them; with
+two names, masks of 0 and 255 keep their meaning.
+
+To generate::
 
     DIR/NAME.png            without labels, or
     DIR/CLASS/NAME.png      one folder per class, ids in order of the folder names
 
-Images are turned as their EXIF tag says, cut to the centred square and resized (bicubic, antialiased) to
-``image_size``; where grey and colour are mixed, all become colour. Split 60/10/30 % at random by
-``seed``, every class in the same proportions.
+or either of these in each of DIR/train, DIR/val and DIR/test. Images are turned as their EXIF tag says, cut to the
+centred square and resized (bicubic, antialiased) to ``image_size``; where grey and colour are mixed, all become
+colour. Without split folders or split.csv (whose stems are then paths in DIR, as in "cat/1") they are split 60/10/30 %
+at random by ``seed``, every class in the same proportions.
 
 Everywhere: 16-bit values are divided by 65535 and kept as float32 0..1 (8-bit ones too, where a set mixes
 both), alpha is dropped, hidden files and other kinds of files are passed over. A TIFF of several pages is
@@ -31,146 +36,165 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from harness.dataset import Dataset, Split
-from harness.datasets.parts.arguments import require_at_least, require_task
-from harness.datasets.parts.image_files import SUFFIXES, image_paths, read_image, read_mask
-from harness.datasets.parts.mask_classes import read_class_names, to_class_ids
-from harness.datasets.parts.splits import DEAL, and_more, contiguous, from_csv, natural_key, stratified
+from harness.dataset import SPLITS, Dataset, Split
+from harness.datasets.parts.arguments import require_at_least
+from harness.datasets.parts.decoding import Decode, Decoded, Fact, decode_in_memory
+from harness.datasets.parts.image_files import read_image, read_mask
+from harness.datasets.parts.layouts import CLASSES_FILE, Pairs, every_file, labelled, pairs
+from harness.datasets.parts.mask_classes import IGNORE, Classes, is_two_valued, read_class_names, read_classes
 from harness.errors import InputError
 
-TASKS = ("segmentation", "generation")
+FIELDS = ("images", "masks", "labels")
 
 
-def load(task: str, *, root: str | None = None, download: bool = False, image_size: int | None = None,
-         seed: int = 0) -> Dataset:
+def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = False, image_size: int | None = None,
+         seed: int = 0, decode: Decode = decode_in_memory) -> Dataset:
     """The images under ``root``, laid out as this file's top says; the data set is named as the folder.
 
-    ``image_size`` (32 if None) and ``seed`` are for generation: segmentation keeps every image's own size
-    and draws nothing at random. ``download`` is not used.
+    With "masks" among ``needs`` these are read as well, and images keep their size. Otherwise images become squares
+    of ``image_size`` (32 if None), with labels where there are class folders; ``seed`` splits them. ``download`` is
+    not used. ``decode`` reads many files.
 
     Raises
     ------
     InputError
-        One line naming the file: no such folder, another layout, an empty folder, too few images
-        (segmentation 3, generation 10), an image without mask or the reverse, two files of one stem,
-        unequal sizes, grey among colour, a file that cannot be read whole, a mask value that is no
-        class, a split.csv that does not fit.
+        One line naming the file: no such folder, another layout, an empty folder, too few images (with masks 3,
+        without 10), an image without mask or the reverse, two files of one stem, unequal sizes, grey among colour, a
+        file that cannot be read whole, a mask value that is no class, a split.csv that does not fit, a group in two
+        splits.
     """
-    require_task("folder", task, TASKS)
+    folder = _existing(root)
+    if "masks" in needs:
+        if image_size is not None:
+            raise InputError("image_size is for generation; segmentation keeps every image's own size")
+        return _with_masks(folder, decode)
+    image_size = 32 if image_size is None else image_size
+    require_at_least(4, image_size=image_size)
+    return _squares(folder, image_size, seed, decode)
+
+
+def sources(*, root: str | None = None, **options) -> list[Path]:
+    """Every file that :func:`load` may read. Raises InputError where there is no such folder."""
+    return list(every_file(_existing(root)))
+
+
+def _existing(root: str | None) -> Path:
     if root is None:
         raise InputError("data set 'folder' needs a folder of images: --data DIR")
     folder = Path(root)
     if not folder.is_dir():
         raise InputError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}")
-    if task == "segmentation":
-        if image_size is not None:
-            raise InputError("image_size is for generation; segmentation keeps every image's own size")
-        return _segmentation(folder)
-    image_size = 32 if image_size is None else image_size
-    require_at_least(4, image_size=image_size)
-    return _generation(folder, image_size, seed)
+    return folder
 
 
-def _segmentation(folder: Path) -> Dataset:
-    image_files, mask_files = _pairs(folder)
-    images = _one_depth([read_image(path) for path in image_files])
-    _require_one_kind(image_files, images)
-    masks = [read_mask(path) for path in mask_files]
-    for image, image_file, mask, mask_file in zip(images, image_files, masks, mask_files, strict=True):
+def _with_masks(folder: Path, decode: Decode) -> Dataset:
+    found = pairs(folder)
+    class_names = read_class_names(folder / CLASSES_FILE)
+    order = [i for part in found.parts.members for i in part]        # a split is a run of items
+    image_files, mask_files = ([paths[i] for i in order] for paths in (found.images, found.masks))
+    images = _one_depth(image_files, "images", partial(_image), decode)
+    _require_one_kind(found.images, _in_order(images.facts, order))
+    masks = decode(partial(_mask, two_valued=True), mask_files, "masks")
+    for image, image_file, mask, mask_file in zip(images.facts, image_files, masks.facts, mask_files, strict=True):
         if image.shape[1:] != mask.shape:
             raise InputError(f"{mask_file} is {_size(mask)} pixels but {image_file} is {_size(image)}")
-    masks, class_names = to_class_ids(mask_files, masks, read_class_names(folder / "classes.txt"))
-
-    stems = [path.stem for path in image_files]
-    chosen = folder / "split.csv"
-    parts = from_csv(chosen, stems) if chosen.is_file() else contiguous(len(stems))
-    splits = (Split(*([items[i] for i in part] for items in (images, masks, stems))) for part in parts)
-    smallest = tuple(min(image.shape[axis] for image in images) for axis in (1, 2))
-    return Dataset(folder.resolve().name, "segmentation", *splits, class_names=class_names, image_size=smallest)
-
-
-def _pairs(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Image and mask files with equal stems, naturally sorted."""
-    layout = f"expected {folder / 'images'} and {folder / 'masks'} with files of equal names"
-    found = []
-    for kind in ("images", "masks"):
-        if not (folder / kind).is_dir():
-            raise InputError(f"{folder} has no folder {kind!r}; {layout}")
-        paths = image_paths(folder / kind)
-        if not paths:
-            raise InputError(f"no images in {folder / kind} ({', '.join(SUFFIXES)}); {layout}")
-        by_stem: dict[str, Path] = {}
-        for path in paths:
-            if path.stem in by_stem:
-                raise InputError(f"{by_stem[path.stem]} and {path} have the same stem; which one is meant?")
-            by_stem[path.stem] = path
-        found.append(by_stem)
-    images, masks = found
-    for one, other, kind in ((images, masks, "mask"), (masks, images, "image")):
-        alone = [path for stem, path in one.items() if stem not in other]
-        if alone:
-            raise InputError(f"{alone[0]} has no {kind}{and_more(alone)}; "
-                             f"expected {folder / (kind + 's') / alone[0].stem}.*")
-    if len(images) < 3:
-        raise InputError(f"{folder} has {_count(images)}; at least 3 are needed, "
-                         "to train, to validate and to test")
-    stems = sorted(images, key=natural_key)
-    return [images[stem] for stem in stems], [masks[stem] for stem in stems]
+    values = [values for values, _ in (fact.note for fact in _in_order(masks.facts, order))]
+    classes = read_classes(found.masks, values, class_names)
+    if not classes.two_valued and any(IGNORE in each and is_two_valued(each) for each in values):
+        masks = decode(partial(_mask, two_valued=False), mask_files, "masks")    # its 255 was no class 1
+    shapes = [fact.shape for fact in images.facts]
+    return Dataset(folder.resolve().name, *_splits(found, images, masks), class_names=classes.names,
+                   image_size=tuple(min(shape[axis] for shape in shapes) for axis in (1, 2)),
+                   ignore=classes.ignore, ignored_pixels=_ignored(found, masks.facts, classes),
+                   groups=found.parts.groups)
 
 
-def _require_one_kind(paths: Sequence[Path], images: Sequence[np.ndarray]) -> None:
+def _splits(found: Pairs, images: Decoded, masks: Decoded) -> list[Split]:
+    splits, first = [], 0
+    for part in found.parts.members:
+        last = first + len(part)
+        splits.append(Split(images.part(first, last), [found.names[i] for i in part], masks.part(first, last)))
+        first = last
+    return splits
+
+
+def _ignored(found: Pairs, facts: Sequence[Fact], classes: Classes) -> dict[str, int] | None:
+    if classes.ignore is None:
+        return None
+    counts, first = {}, 0
+    for split, part in zip(SPLITS, found.parts.members, strict=True):
+        counts[split] = sum(ignored for _, ignored in (fact.note for fact in facts[first:first + len(part)]))
+        first += len(part)
+    return counts
+
+
+def _in_order(facts: Sequence[Fact], order: Sequence[int]) -> list[Fact]:
+    """``facts`` of the items ``order`` in the order 0, 1, ...: messages name the first file by name."""
+    return [facts[place] for place in np.argsort(order)]
+
+
+def _image(path: Path, *, upright: bool = False, square: int | None = None, depth: str | None = None,
+           channels: int | None = None) -> tuple[np.ndarray, None]:
+    """An image as (C, H, W), cut and resized to a square, as float32, in colour where asked for."""
+    image = read_image(path, upright=upright)
+    if square is not None:
+        image = _square(image, square)
+    if depth == "float32" and image.dtype == np.uint8:
+        image = image.astype(np.float32) / 255
+    if channels == 3 and len(image) == 1:
+        image = np.repeat(image, 3, axis=0)
+    return image, None
+
+
+def _mask(path: Path, *, two_valued: bool) -> tuple[np.ndarray, tuple[tuple[int, ...], int]]:
+    """A mask as (H, W) uint8; beside it the values that the file holds, and how often 255.
+
+    ``two_valued``: 255 becomes 1 in a mask of 0 and 255 only. Values beyond uint8 wrap: they are no class, and noted.
+    """
+    mask = read_mask(path)
+    if mask.dtype == np.uint8:
+        counts = np.bincount(mask.ravel(), minlength=256)
+        values = tuple(map(int, np.flatnonzero(counts)))
+    else:
+        values = tuple(map(int, np.unique(mask)))
+        mask = mask.astype(np.uint8)
+    ignored = int((mask == IGNORE).sum()) if IGNORE in values else 0
+    if two_valued and is_two_valued(values):
+        mask = (mask == IGNORE).astype(np.uint8)
+    return mask, (values, ignored)
+
+
+def _require_one_kind(paths: Sequence[Path], facts: Sequence[Fact]) -> None:
     """Raise InputError naming an image that is grey among colour ones, or the reverse."""
-    kinds = Counter(len(image) for image in images)
+    channels = [fact.shape[0] for fact in facts]
+    kinds = Counter(channels)
     if len(kinds) > 1:
-        rare = min(kinds, key=lambda channels: (kinds[channels], channels != len(images[-1])))
-        odd = next(path for path, image in zip(paths, images, strict=True) if len(image) == rare)
+        rare = min(kinds, key=lambda count: (kinds[count], count != channels[-1]))
+        odd = paths[channels.index(rare)]
         this, rest = ("grey", "colour") if rare == 1 else ("colour", "grey")
-        raise InputError(f"{odd} is {this} but {len(images) - kinds[rare]} of {len(images)} images are {rest}; "
+        raise InputError(f"{odd} is {this} but {len(paths) - kinds[rare]} of {len(paths)} images are {rest}; "
                          "save all alike")
 
 
-def _generation(folder: Path, image_size: int, seed: int) -> Dataset:
-    paths, labels, class_names = _labelled(folder)
-    if len(paths) < len(DEAL):
-        raise InputError(f"{folder} has {_count(paths)}; at least {len(DEAL)} are needed, "
-                         "to train, to validate and to test")
-    images = _one_depth([_square(read_image(path, upright=True), image_size) for path in paths])
-    if len({len(image) for image in images}) > 1:
-        images = [np.repeat(image, 3, axis=0) if len(image) == 1 else image for image in images]
-    splits = (Split(np.stack([images[i] for i in part]), labels[part] if class_names else None,
-                    [paths[i].relative_to(folder).as_posix() for i in part])
-              for part in stratified(labels, seed))
-    return Dataset(folder.resolve().name, "generation", *splits, class_names=class_names,
-                   image_size=(image_size, image_size))
-
-
-def _labelled(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
-    """Image files, labels (N,) int64 and class names; all 0 and () where there are no class folders."""
-    loose = image_paths(folder)
-    subfolders = sorted((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")),
-                        key=lambda path: path.name)
-    if {"images", "masks"} <= {path.name for path in subfolders}:
-        raise InputError(f"{folder} is laid out for segmentation; for generation give {folder / 'images'}")
-    classes = {path.name: image_paths(path) for path in subfolders}
-    filled = [name for name, paths in classes.items() if paths]
-    if loose and filled:
-        raise InputError(f"images lie both in {folder} ({loose[0].name}) and in its folder {filled[0]!r}; "
-                         "either all in class folders, or none")
-    if loose:
-        return loose, np.zeros(len(loose), np.int64), ()
-    if not filled:
-        raise InputError(f"no images in {folder} or its folders ({', '.join(SUFFIXES)})")
-    empty = [name for name in classes if name not in filled]
-    if empty:
-        raise InputError(f"no images in the class folder {folder / empty[0]}{and_more(empty)}")
-    paths = [path for name in classes for path in classes[name]]
-    labels = np.repeat(np.arange(len(classes)), [len(classes[name]) for name in classes])
-    return paths, labels, tuple(classes)
+def _squares(folder: Path, image_size: int, seed: int, decode: Decode) -> Dataset:
+    found = labelled(folder, seed)
+    order = [i for part in found.parts.members for i in part]
+    read = partial(_image, upright=True, square=image_size)
+    images = _one_depth([found.images[i] for i in order], "images", read, decode)
+    splits, first = [], 0
+    for part in found.parts.members:
+        last = first + len(part)
+        splits.append(Split(images.part(first, last), [found.names[i] for i in part],
+                            labels=None if found.labels is None else found.labels[list(part)]))
+        first = last
+    return Dataset(folder.resolve().name, *splits, class_names=found.class_names,
+                   image_size=(image_size, image_size), groups=found.parts.groups)
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
@@ -184,16 +208,19 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)     # bicubic overshoots
 
 
-def _one_depth(images: list[np.ndarray]) -> list[np.ndarray]:
-    """All uint8, or all float32 0..1 where one is."""
-    if len({image.dtype for image in images}) == 1:
-        return images
-    return [image if image.dtype == np.float32 else image.astype(np.float32) / 255 for image in images]
+def _one_depth(paths: Sequence[Path], label: str, read: partial, decode: Decode) -> Decoded:
+    """Images all uint8, or all float32 0..1 where one is; squares all of one kind, in colour where one is.
+
+    What a set mixes shows only once all are read: then they are read again.
+    """
+    images = decode(read, paths, label)
+    mixed = {}
+    if len({fact.dtype for fact in images.facts}) > 1:
+        mixed["depth"] = "float32"
+    if "square" in read.keywords and len({fact.shape[0] for fact in images.facts}) > 1:
+        mixed["channels"] = 3
+    return decode(partial(read, **mixed), paths, label) if mixed else images
 
 
-def _count(paths) -> str:
-    return "1 single image" if len(paths) == 1 else f"{len(paths)} images"
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[-1]}x{array.shape[-2]}"
+def _size(fact: Fact) -> str:
+    return f"{fact.shape[-1]}x{fact.shape[-2]}"

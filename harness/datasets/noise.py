@@ -5,19 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from harness.dataset import Dataset, Split
-from harness.datasets.parts.arguments import require_task
 
-TASKS = ("efficiency",)
+FIELDS = ("images",)
 SIDE, CHANNELS, EACH = 8, 3, 2                     # pixels, of each image; images of each split
 
 
-def load(task: str, *, root: str | None = None, download: bool = False, seed: int = 0) -> Dataset:
+def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = False, seed: int = 0) -> Dataset:
     """Images (3, 8, 8) uint8 of uniform noise without labels, two in each split.
 
-    ``root`` and ``download`` are not used. Raises InputError for another task.
+    ``root`` and ``download`` are not used.
     """
-    require_task("noise", task, TASKS)
     draws = np.random.default_rng(seed)
-    splits = (Split([draws.integers(0, 256, (CHANNELS, SIDE, SIDE), dtype=np.uint8) for _ in range(EACH)], None,
+    splits = (Split([draws.integers(0, 256, (CHANNELS, SIDE, SIDE), dtype=np.uint8) for _ in range(EACH)],
                     [f"{name}{i}" for i in range(EACH)]) for name in ("train", "validation", "test"))
-    return Dataset("noise", task, *splits, class_names=(), image_size=(SIDE, SIDE))
+    return Dataset("noise", *splits, class_names=(), image_size=(SIDE, SIDE))

@@ -3,6 +3,11 @@
 Empty masks follow the rule in ``harness/metrics/overlap.py`` for boundary IoU. HD95 is a distance between
 two outlines, so a class that is missing from truth *or* prediction has none: it is undefined and counted.
 A network can thus look good in HD95 by missing what is hard; read it beside ``Metric.undefined`` and Dice.
+
+Pixels whose truth is unknown (``ignore``) take the prediction's class before edges are found, and count in no band.
+Were they a class of their own, their rim would be an edge that no network can draw; were they background, an object
+that runs into them would end there. So a prediction that is right wherever truth is known has boundary IoU 1 and HD95
+0, whatever it says elsewhere. A class counts as present in truth or prediction where a known pixel has it.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ def boundary_width(height: int, width: int) -> int:
     return max(1, round(DILATION_RATIO * math.hypot(height, width)))
 
 
-def boundary_iou(prediction, target, num_classes: int) -> np.ndarray:
+def boundary_iou(prediction, target, num_classes: int, ignore: int | None = None) -> np.ndarray:
     """IoU of the boundary bands of truth and prediction, per image and class.
 
     The band of a mask: its own pixels within chessboard distance d of a pixel outside it, where beyond the
@@ -40,7 +45,8 @@ def boundary_iou(prediction, target, num_classes: int) -> np.ndarray:
     prediction, target = _ids(prediction), _ids(target)
     scores = np.full((len(target), num_classes), np.nan)
     for row, predicted, true in zip(scores, prediction, target, strict=True):
-        band_p, band_t = _band(predicted), _band(true)
+        true, known = _completed(predicted, true, ignore)
+        band_p, band_t = _band(predicted) & known, _band(true) & known
         shared, in_p, in_t = (np.bincount(ids, minlength=num_classes) for ids in (
             true[band_p & band_t & (predicted == true)], predicted[band_p], true[band_t]))
         either = in_p + in_t - shared
@@ -48,7 +54,7 @@ def boundary_iou(prediction, target, num_classes: int) -> np.ndarray:
     return scores
 
 
-def hd95(prediction, target, num_classes: int) -> np.ndarray:
+def hd95(prediction, target, num_classes: int, ignore: int | None = None) -> np.ndarray:
     """95th percentile Hausdorff distance between outlines, in pixels, per image and class.
 
     The larger of the two directed 95th percentiles (MONAI's). ``prediction`` and ``target`` (N, H, W) class
@@ -59,7 +65,8 @@ def hd95(prediction, target, num_classes: int) -> np.ndarray:
     with warnings.catch_warnings():                # MONAI 1.6 warns of an argument that MONAI itself passes
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
         for row, predicted, true in zip(distances, prediction, target, strict=True):
-            for class_id in np.intersect1d(predicted, true):
+            true, known = _completed(predicted, true, ignore)
+            for class_id in np.intersect1d(predicted[known], true[known]):
                 row[class_id] = compute_hausdorff_distance(
                     (predicted == class_id)[None, None], (true == class_id)[None, None],
                     include_background=True, percentile=95)
@@ -92,6 +99,12 @@ def case_rows(boundary: np.ndarray, distances: np.ndarray, names: Sequence[str],
 def _ids(masks) -> np.ndarray:
     """(N, H, W) class ids on the CPU, where both metrics are computed."""
     return torch.as_tensor(masks).long().cpu().numpy()
+
+
+def _completed(predicted: np.ndarray, true: np.ndarray, ignore: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Truth with the prediction where it is unknown, and where it is known; each (H, W)."""
+    known = true != ignore if ignore is not None else np.ones(true.shape, bool)
+    return np.where(known, true, predicted), known
 
 
 def _band(mask: np.ndarray) -> np.ndarray:

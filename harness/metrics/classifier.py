@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from harness.dataset import Dataset, Split
+from harness.dataset import Dataset, Split, item_shapes, stack, to_uint8
 from harness.errors import InputError
 from harness.metrics.fidelity import Extractor
 from harness.record import Metric, write_whole
@@ -64,7 +65,7 @@ def classifier_extractor(dataset: Dataset, cache: Path, *, seed: int = 0,
     training. Same seed, same machine, same weights. Raises :class:`harness.errors.InputError` where ``cache``
     cannot be written, and for images that are neither grey nor RGB or not all of one size.
     """
-    labelled = dataset.train.targets is not None
+    labelled = dataset.train.labels is not None
     name = f"{dataset.name}-cnn" if labelled else f"{dataset.name}-rotation-cnn"
     recipe = {**RECIPE, "seed": seed, "labelled": labelled, "code": _code_hash()}
     stem = f"{name}-{dataset.fingerprint}-{digest(recipe)}"
@@ -76,11 +77,13 @@ def classifier_extractor(dataset: Dataset, cache: Path, *, seed: int = 0,
     facts = _read(cache, stem, network)
     if facts is None:
         _make_writable(cache)
-        images, labels = _examples(dataset.train, labelled)
-        _train(network, images, labels, seed=seed, device=device)
-        accuracy = _accuracy(network, *_examples(dataset.test, labelled))
-        facts = _write(cache, stem, network, {"name": name, "test_accuracy": accuracy, "recipe": recipe,
-                                              "torch": torch.__version__})
+        with FileLock(cache / f".{stem}.lock"):    # runs side by side need one, not one each
+            facts = _read(cache, stem, network)
+            if facts is None:
+                _train(network, Examples(dataset.train, labelled), seed=seed, device=device)
+                accuracy = _accuracy(network, Examples(dataset.test, labelled))
+                facts = _write(cache, stem, network, {"name": name, "test_accuracy": accuracy, "recipe": recipe,
+                                                      "torch": torch.__version__})
     details = {"resize": "none", "dtype": "float32", "layer": f"pooled {SmallCNN.FEATURES}"}
     return Classifier(name, facts["sha256"][:16], details, network.eval(),
                       test_accuracy=facts["test_accuracy"], labelled=labelled)
@@ -133,7 +136,7 @@ def _layer(in_channels: int, out_channels: int, *, kernel: int = 3, stride: int 
             nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
-def _train(network: SmallCNN, images: Tensor, labels: Tensor, *, seed: int, device: str | torch.device) -> None:
+def _train(network: SmallCNN, examples: Examples, *, seed: int, device: str | torch.device) -> None:
     """Train in place for a fixed number of steps; the last weights are the weights, nothing is picked."""
     draws = torch.Generator().manual_seed(seed)
     network.to(device).train()
@@ -143,9 +146,9 @@ def _train(network: SmallCNN, images: Tensor, labels: Tensor, *, seed: int, devi
                                                    pct_start=0.2)
     with torch.backends.cudnn.flags(deterministic=True, benchmark=False), _one_thread():
         for _ in range(RECIPE["steps"]):
-            chosen = torch.randint(len(images), (RECIPE["batch_size"],), generator=draws)
-            batch = _augment(images[chosen].float() / 127.5 - 1, draws).to(device)
-            loss = F.cross_entropy(network.head(network.embed(batch)), labels[chosen].to(device))
+            images, labels = examples.at(torch.randint(len(examples), (RECIPE["batch_size"],), generator=draws))
+            batch = _augment(images.float() / 127.5 - 1, draws).to(device)
+            loss = F.cross_entropy(network.head(network.embed(batch)), labels.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -175,34 +178,45 @@ def _augment(images: Tensor, draws: torch.Generator) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _examples(split: Split, labelled: bool) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) uint8 and labels (N,) of a split; without labels, its four rotations and which."""
-    shapes = {image.shape for image in split.images}
-    if len(shapes) > 1 or next(iter(shapes))[0] not in (1, 3):
-        raise InputError(f"a classifier needs grey or RGB images of one size, got shapes {sorted(shapes)[:3]}")
-    images = torch.from_numpy(np.stack([_to_uint8(image) for image in split.images]))
-    if labelled:
-        return images, torch.tensor(np.asarray(split.targets), dtype=torch.int64)
-    side = min(images.shape[-2:])                  # a quarter turn must not change the shape
-    top, left = (images.shape[-2] - side) // 2, (images.shape[-1] - side) // 2
-    square = images[..., top:top + side, left:left + side]
-    turned = torch.cat([square.rot90(turns, (2, 3)) for turns in range(4)])
-    return turned, torch.arange(4).repeat_interleave(len(images))
+class Examples:
+    """Images and labels of a split, read where asked for; without labels, its four rotations and which.
+
+    Raises InputError for images that are neither grey nor RGB or not all of one size.
+    """
+
+    def __init__(self, split: Split, labelled: bool):
+        shapes = item_shapes(split.images)
+        if len(shapes) > 1 or next(iter(shapes))[0] not in (1, 3):
+            raise InputError(f"a classifier needs grey or RGB images of one size, got shapes {sorted(shapes)[:3]}")
+        self.images, self.turns = split.images, 1 if labelled else 4
+        self.labels = torch.tensor(np.asarray(split.labels), dtype=torch.int64) if labelled else None
+
+    def __len__(self) -> int:
+        return self.turns * len(self.images)
+
+    def at(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, C, H, W) uint8 and labels (n,) at ``chosen`` (n,); turn k of image i is number k N + i."""
+        count = len(self.images)
+        images = torch.from_numpy(to_uint8(stack(self.images, (chosen % count).numpy())))
+        if self.labels is not None:
+            return images, self.labels[chosen]
+        side = min(images.shape[-2:])              # a quarter turn must not change the shape
+        top, left = (images.shape[-2] - side) // 2, (images.shape[-1] - side) // 2
+        square, turns = images[..., top:top + side, left:left + side], chosen // count
+        return torch.stack([image.rot90(int(turn), (1, 2)) for image, turn in zip(square, turns)]), turns
 
 
-def _to_uint8(image: np.ndarray) -> np.ndarray:
-    return image if image.dtype == np.uint8 else np.round(255 * image).astype(np.uint8)
-
-
-def _accuracy(network: SmallCNN, images: Tensor, labels: Tensor) -> float:
+def _accuracy(network: SmallCNN, examples: Examples) -> float:
+    right = 0
     with torch.inference_mode():
-        right = [(network.head(network(batch)).argmax(1) == truth).sum()
-                 for batch, truth in zip(images.split(512), labels.split(512), strict=True)]
-    return float(sum(right) / len(labels))
+        for chosen in torch.arange(len(examples)).split(512):
+            images, labels = examples.at(chosen)
+            right += int((network.head(network(images)).argmax(1) == labels).sum())
+    return right / len(examples)
 
 
 def _code_hash() -> str:
-    parts = (SmallCNN, _layer, _train, _augment, _examples)
+    parts = (SmallCNN, _layer, _train, _augment, Examples)
     return hashlib.sha256("".join(inspect.getsource(part) for part in parts).encode()).hexdigest()[:16]
 
 
@@ -222,7 +236,7 @@ def _read(cache: Path, stem: str, network: SmallCNN) -> dict | None:
     if not facts.exists():                         # written last: without it nothing is finished
         return None
     try:
-        known, data = json.loads(facts.read_text()), weights.read_bytes()
+        known, data = json.loads(facts.read_bytes()), weights.read_bytes()
         if hashlib.sha256(data).hexdigest() != known["sha256"]:
             raise ValueError("its SHA-256 is not the recorded one")
         network.load_state_dict(load(data))

@@ -11,6 +11,7 @@ Precision and recall: Kynkaanniemi et al. 2019, arXiv:1904.06991.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
+from harness.dataset import item_shapes, stack, to_uint8
 from harness.errors import InputError
 from harness.metrics.real_images import RealImages
 from harness.record import Metric
@@ -60,11 +62,10 @@ class Extractor:
         return {"extractor": self.name, "weights_hash": self.weights_hash, **self.details}
 
     def features(self, images, device: str | torch.device = "cpu") -> Tensor:
-        """Features (N, D) float32 on the CPU of ``images`` (N, C, H, W) uint8, array or tensor."""
+        """Features (N, D) float32 on the CPU of ``images`` (N, C, H, W), see :func:`image_blocks`."""
         self.module.to(device)
         with torch.inference_mode():
-            batches = _uint8(images).split(self.batch_size)
-            return torch.cat([self.module(batch.to(device)).cpu() for batch in batches])
+            return torch.cat([self.module(batch.to(device)).cpu() for batch in image_blocks(images, self.batch_size)])
 
 
 def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int = 0,
@@ -74,9 +75,10 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
     Parameters
     ----------
     generated, reference, held_out
-        uint8 images (N, C, H, W), arrays or tensors, C = 1 or 3. ``reference`` is the training split. The
-        floor of each metric is the score of as many images of ``held_out`` (real, from the test split) as
-        were generated. A sampler's NaN must be caught before it is quantised: uint8 cannot carry it.
+        uint8 images (N, C, H, W), C = 1 or 3: arrays, tensors or a split's images, read block by block.
+        ``reference`` is the training split. The floor of each metric is the score of as many images of ``held_out``
+        (real, from the test split) as were generated. A sampler's NaN must be caught before it is quantised:
+        uint8 cannot carry it.
     seed
         Draws the held-out images, the KID subsets, and the part of the reference that precision and recall
         use. It is no part of the protocol, but leave it alone between arms, so that they share the draws.
@@ -90,7 +92,7 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
     has fewer than five.
     """
     images = [_Images.of(array) for array in (generated, reference, held_out)]
-    counts = [len(each.pixels) for each in images]
+    counts = [len(each.images) for each in images]
     n = counts[0]
     if n > counts[2]:
         raise InputError(f"the floor needs as many held-out real images as generated ones: {n} generated, "
@@ -100,12 +102,12 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
                          f"{counts[0]} generated, {counts[1]} reference, {counts[2]} held out")
     generated, reference, held_out = images
     real = RealImages(extractor.identity, reference.digest, cache)
-    references = real.features(lambda: extractor.features(reference.pixels, device))
-    scores = _scores(extractor.features(generated.pixels, device), references, seed)
-    chosen = held_out.pixels[_draw(counts[2], n, seed)]
+    references = real.features(lambda: extractor.features(reference.images, device))
+    scores = _scores(extractor.features(generated.images, device), references, seed)
+    drawn = _draw(counts[2], n, seed)
     version = {"statistics": "float64", "torch_fidelity": torch_fidelity.__version__}
     floor = real.scores({"held_out": held_out.digest, "n": n, "seed": seed, **version},
-                        lambda: _scores(extractor.features(chosen, device), references, seed))
+                        lambda: _scores(extractor.features(stack(held_out.images, drawn), device), references, seed))
     protocol = {
         **extractor.identity, **version, "n": n, "reference": "train", "n_reference": counts[1],
         "reference_hash": reference.digest,
@@ -215,14 +217,16 @@ class _Images:
     """Images known by their content, so that what was computed from real ones can be remembered."""
 
     digest: str
-    pixels: Tensor = field(compare=False, repr=False)
+    images: Sequence[np.ndarray] = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, images) -> _Images:
-        pixels = _uint8(images).cpu().contiguous()
-        sha = hashlib.sha256(f"{tuple(pixels.shape)}".encode())
-        sha.update(pixels.numpy())
-        return cls(sha.hexdigest()[:16], pixels)
+        images = images.cpu().numpy() if isinstance(images, Tensor) else images
+        [shape] = item_shapes(images)
+        sha = hashlib.sha256(f"{(len(images), *shape)}".encode())
+        for block in image_blocks(images, 1024):
+            sha.update(block.numpy())
+        return cls(sha.hexdigest()[:16], images)
 
 
 def _scores(features: Tensor, reference: Tensor, seed: int) -> dict[str, float]:
@@ -249,7 +253,14 @@ def _draw(count: int, n: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, n, replace=False))
 
 
-def _uint8(images) -> Tensor:
-    images = torch.as_tensor(images)
-    assert images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] in (1, 3)
-    return images
+def image_blocks(images, size: int) -> Iterator[Tensor]:
+    """Blocks of at most ``size`` images (n, C, H, W) uint8 of one shape, as new tensors, in order.
+
+    ``images``: an array, a tensor, or a sequence of arrays; float32 0..1 is rounded to 0..255.
+    """
+    for start in range(0, len(images), size):
+        part = images[start:start + size]
+        block = part.cpu().numpy() if isinstance(part, Tensor) else np.array(part)     # a copy: maps are read-only
+        block = to_uint8(block)
+        assert block.ndim == 4 and block.shape[1] in (1, 3)
+        yield torch.from_numpy(block)

@@ -27,16 +27,17 @@ BACKGROUND = "background"
 EMPTY_MASKS = "absent from truth and prediction: left out; absent from one: 0"
 
 
-def confusion_counts(prediction, target, num_classes: int) -> np.ndarray:
+def confusion_counts(prediction, target, num_classes: int, ignore: int | None = None) -> np.ndarray:
     """Counts of true positive, false positive and false negative pixels per image and class.
 
     ``prediction`` and ``target`` (N, H, W): class ids 0..K-1 as arrays or tensors of any integer type,
-    K = ``num_classes`` >= 2. Images of different sizes are counted one call each and concatenated.
+    K = ``num_classes`` >= 2. Images of different sizes are counted one call each and concatenated. Pixels that
+    ``target`` marks with the value ``ignore`` count nowhere, whatever is predicted there.
     Returns (N, K, 3) int64: tp, fp, fn. Raises RuntimeError (torchmetrics') for a class id out of range.
     """
     scores = multiclass_stat_scores(
         torch.as_tensor(prediction).long(), torch.as_tensor(target).long(), num_classes,
-        average=None, multidim_average="samplewise")             # (N, K, 5): tp, fp, tn, fn, support
+        average=None, multidim_average="samplewise", ignore_index=ignore)      # (N, K, 5): tp, fp, tn, fn, support
     return scores[..., [0, 1, 3]].cpu().numpy().astype(np.int64)
 
 

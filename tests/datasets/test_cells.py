@@ -7,11 +7,11 @@ from harness.datasets import cells
 
 @pytest.fixture(scope="module")
 def data():
-    return cells.load("segmentation", train=40, validation=4, test=4)
+    return cells.load(("images", "masks"), train=40, validation=4, test=4)
 
 
 def test_border_is_a_rim_no_wider_than_two_pixels_and_encloses_every_cell(data):
-    for mask in data.train.targets:
+    for mask in data.train.masks:
         # inside a cell there is no step from cell to background without border between
         inside, outside = mask == 1, mask == 0
         assert not (ndimage.binary_dilation(inside) & outside).any()
@@ -21,7 +21,7 @@ def test_border_is_a_rim_no_wider_than_two_pixels_and_encloses_every_cell(data):
 
 def test_cells_touch(data):
     touching = 0
-    for mask in data.train.targets:
+    for mask in data.train.masks:
         clumps = ndimage.label(mask > 0)[1]
         bodies = ndimage.label(mask == 1)[1]
         touching += bodies > clumps
@@ -29,12 +29,12 @@ def test_cells_touch(data):
 
 
 def test_class_shares_are_useful(data):
-    share = np.bincount(data.train.targets.ravel(), minlength=3) / data.train.targets.size
+    share = np.bincount(data.train.masks.ravel(), minlength=3) / data.train.masks.size
     assert share[0] > 0.4 and share[1] > 0.2 and 0.05 < share[2] < 0.2
 
 
 def test_cells_are_brighter_than_background_yet_no_threshold_finds_them(data):
-    image, inside = data.train.images[:, 0], data.train.targets > 0
+    image, inside = data.train.images[:, 0], data.train.masks > 0
     assert image[inside].mean() > image[~inside].mean() + 30
     best = max(np.mean((image > level) == inside) for level in range(0, 255, 5))
     assert best < 0.97
@@ -43,6 +43,6 @@ def test_cells_are_brighter_than_background_yet_no_threshold_finds_them(data):
 def test_a_larger_image_shows_more_cells_of_the_same_size():
     count = []
     for size in (48, 144):
-        masks = cells.load("segmentation", image_size=size, train=6, validation=1, test=1).train.targets
+        masks = cells.load(("images", "masks"), image_size=size, train=6, validation=1, test=1).train.masks
         count.append(np.mean([ndimage.label(mask == 1)[1] for mask in masks]))
     assert 5 < count[1] / count[0] < 15

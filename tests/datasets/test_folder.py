@@ -15,10 +15,13 @@ def grey(value=100, shape=(12, 10)):
     return np.full(shape, value, np.uint8)
 
 
-def refused(root, message, task="segmentation", **options):
+MASKS, IMAGES = ("images", "masks"), ("images",)
+
+
+def refused(root, message, needs=MASKS, **options):
     """Loading fails with one line that matches ``message``."""
     with pytest.raises(InputError, match=message) as error:
-        folder.load(task, root=str(root), **options)
+        folder.load(needs, root=str(root), **options)
     assert "\n" not in str(error.value)
 
 
@@ -26,25 +29,25 @@ def refused(root, message, task="segmentation", **options):
 
 
 def test_pairs_become_blocks_in_natural_order(pairs):
-    data = folder.load("segmentation", root=str(pairs(12)))
+    data = folder.load(MASKS, root=str(pairs(12)))
     assert data.name == "my_set" and data.class_names == ("0", "255") and data.image_size == (12, 10)
     assert data.train.names == [f"img{i}" for i in range(1, 9)]
     assert (data.validation.names, data.test.names) == (["img9", "img10"], ["img11", "img12"])
     assert data.test.images[1].shape == (1, 12, 10) and data.test.images[1].max() == 110
-    assert np.array_equal(data.test.targets[1], np.eye(12, 10)) and data.test.targets[1].dtype == np.uint8
+    assert np.array_equal(data.test.masks[1], np.eye(12, 10)) and data.test.masks[1].dtype == np.uint8
 
 
 def test_colour_images_of_unequal_sizes(pairs):
     shapes = [(12, 10), (8, 20), (9, 9)]
     root = pairs(3, suffix=".JPG", image=lambda i, _: np.zeros((*shapes[i], 3), np.uint8),
                  mask=lambda i, _: np.eye(*shapes[i], dtype=np.uint8))
-    data = folder.load("segmentation", root=str(root))
+    data = folder.load(MASKS, root=str(root))
     assert data.channels == 3 and data.image_size == (8, 9)
     assert [split.images[0].shape[1:] for split in (data.train, data.validation, data.test)] == shapes
 
 
 def test_mixed_depths_become_float(pairs):
-    data = folder.load("segmentation", root=str(pairs(
+    data = folder.load(MASKS, root=str(pairs(
         3, image=lambda i, shape: np.full(shape, (51, 13107, 255)[i], np.uint16 if i == 1 else np.uint8))))
     values = [split.images[0].max() for split in (data.train, data.validation, data.test)]
     assert data.train.images[0].dtype == np.float32 and np.allclose(values, [0.2, 0.2, 1.0])
@@ -54,10 +57,10 @@ def test_class_names_and_split_come_from_files(pairs):
     root = pairs(4, mask=lambda i, shape: np.full(shape, i, np.uint8))
     (root / "classes.txt").write_text("sky\nsea\nsand\nship\nshell\n")
     (root / "split.csv").write_text("stem,split\nimg1,test\nimg2,validation\nimg3,train\nimg4,train\n")
-    data = folder.load("segmentation", root=str(root))
+    data = folder.load(MASKS, root=str(root))
     assert data.class_names == ("sky", "sea", "sand", "ship", "shell")
     assert (data.train.names, data.validation.names, data.test.names) == (["img3", "img4"], ["img2"], ["img1"])
-    assert [mask.max() for mask in data.train.targets] == [2, 3]
+    assert [mask.max() for mask in data.train.masks] == [2, 3]
 
 
 def test_layout_errors(tmp_path, pairs):
@@ -70,7 +73,7 @@ def test_layout_errors(tmp_path, pairs):
     (root / "masks").mkdir()
     refused(root, "no images in .*masks")
     with pytest.raises(InputError, match="--data DIR"):
-        folder.load("segmentation")
+        folder.load(MASKS)
 
 
 def test_image_without_mask_and_mask_without_image(pairs):
@@ -156,25 +159,25 @@ def classes(tmp_path):
 
 def test_class_folders_become_labels(classes):
     (classes / ".cache").mkdir()
-    data = folder.load("generation", root=str(classes), image_size=8)
+    data = folder.load(IMAGES, root=str(classes), image_size=8)
     assert data.name == "pets" and data.class_names == ("cat", "dog")
     assert [len(split) for split in (data.train, data.validation, data.test)] == [12, 2, 6]
     names = [*data.train.names, *data.validation.names, *data.test.names]
     assert len(set(names)) == 20 and "cat/0.png" in names
     for split in (data.train, data.validation, data.test):
-        assert split.images.shape[1:] == (1, 8, 8) and split.images.dtype == np.uint8
-        for image, label, name in zip(split.images, split.targets, split.names, strict=True):
+        assert {(image.shape, str(image.dtype)) for image in split.images} == {((1, 8, 8), "uint8")}
+        for image, label, name in zip(split.images, split.labels, split.names, strict=True):
             kind, number = name.removesuffix(".png").split("/")
             assert data.class_names[label] == kind and (image == 10 * int(number)).all()
-    again, other = (folder.load("generation", root=str(classes), image_size=8, seed=seed) for seed in (0, 1))
+    again, other = (folder.load(IMAGES, root=str(classes), image_size=8, seed=seed) for seed in (0, 1))
     assert again.test.names == data.test.names != other.test.names
 
 
 def test_a_flat_folder_has_no_labels_and_mixed_colour_becomes_colour(tmp_path):
     for i in range(10):
         save(tmp_path / f"{i}.png", grey() if i % 2 else np.full((12, 10, 3), (200, 0, 0), np.uint8))
-    data = folder.load("generation", root=str(tmp_path))
-    assert data.class_names == () and data.train.targets is None and data.channels == 3
+    data = folder.load(IMAGES, root=str(tmp_path))
+    assert data.class_names == () and data.train.labels is None and data.channels == 3
     assert data.image_size == (32, 32)
     assert sorted({tuple(image[:, 0, 0]) for image in data.train.images}) == [(100, 100, 100), (200, 0, 0)]
 
@@ -185,7 +188,7 @@ def test_images_are_cut_to_the_centre_and_antialiased(tmp_path):
     stripes[:, :16] = stripes[:, 80:] = 255          # outside the centred square
     for i in range(10):
         save(tmp_path / f"{i}.png", stripes)
-    image = folder.load("generation", root=str(tmp_path), image_size=8).train.images[0]
+    image = folder.load(IMAGES, root=str(tmp_path), image_size=8).train.images[0]
     assert np.abs(image[..., 1:-1].astype(int) - 100).max() <= 3
     assert image.max() < 128                         # the filter reaches a little beyond the cut, no more
 
@@ -193,27 +196,27 @@ def test_images_are_cut_to_the_centre_and_antialiased(tmp_path):
 def test_16_bit_stays_float(tmp_path):
     for i in range(10):
         save(tmp_path / f"{i}.png", np.full((12, 10), 6554, np.uint16))
-    images = folder.load("generation", root=str(tmp_path), image_size=8).train.images
+    images = np.stack(folder.load(IMAGES, root=str(tmp_path), image_size=8).train.images)
     assert images.dtype == np.float32 and np.allclose(images, 6554 / 65535, atol=1e-6)
 
 
 def test_generation_errors(tmp_path, classes, pairs):
-    refused(pairs(3), "laid out for segmentation; for generation give .*images", task="generation")
-    refused(classes, "image_size must be", task="generation", image_size=0)
+    refused(pairs(3), "laid out for segmentation; for generation give .*images", needs=IMAGES)
+    refused(classes, "image_size must be", needs=IMAGES, image_size=0)
     (classes / "eel").mkdir()
-    refused(classes, "no images in the class folder .*eel", task="generation")
+    refused(classes, "no images in the class folder .*eel", needs=IMAGES)
     save(classes / "stray.png", grey())
-    refused(classes, r"\(stray\.png\) and in its folder 'cat'", task="generation")
+    refused(classes, r"\(stray\.png\) and in its folder 'cat'", needs=IMAGES)
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(empty, "no images in .*empty", task="generation")
+    refused(empty, "no images in .*empty", needs=IMAGES)
     save(empty / "one.png", grey())
-    refused(empty, "1 single image; at least 10", task="generation")
+    refused(empty, "1 single image; at least 10", needs=IMAGES)
 
 
 def test_unreadable_image_in_a_class_folder(classes):
     (classes / "cat" / "4.png").write_bytes(b"")
-    refused(classes, r"cannot read .*cat/4\.png: the file is empty", task="generation")
+    refused(classes, r"cannot read .*cat/4\.png: the file is empty", needs=IMAGES)
 
 
 # the real stack
@@ -222,9 +225,9 @@ def test_unreadable_image_in_a_class_folder(classes):
 def test_isbi_2012_is_cut_into_20_5_and_5_slices(real_data):
     if not (real_data / "isbi2012").is_dir():
         pytest.skip(f"no isbi2012 in {real_data.name}")
-    data = folder.load("segmentation", root=str(real_data / "isbi2012"))
+    data = folder.load(MASKS, root=str(real_data / "isbi2012"))
     stems = [f"{i:02d}" for i in range(30)]
     assert (data.train.names, data.validation.names, data.test.names) == (stems[:20], stems[20:25], stems[25:])
     assert data.name == "isbi2012" and data.channels == 1 and data.image_size == (512, 512)
     assert data.class_names == ("0", "255")
-    assert 0.7 < np.mean([mask.mean() for mask in data.train.targets]) < 0.85     # cells; the rest is membrane
+    assert 0.7 < np.mean([mask.mean() for mask in data.train.masks]) < 0.85     # cells; the rest is membrane

@@ -113,6 +113,24 @@ def test_several_pages_and_other_depths_are_refused(tmp_path):
             read_image(tmp_path / "deep.tif")
 
 
+@pytest.mark.parametrize("bits, channels", [(8, 1), (16, 3)])     # by Pillow, by tifffile
+@pytest.mark.parametrize("leads", ["to itself", "nowhere", "into the header"])
+def test_a_tiff_whose_next_page_is_none(tmp_path, bits, channels, leads):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((9, 7, channels), f"uint{bits}").squeeze())
+    content = bytearray(path.read_bytes())
+    [first] = struct.unpack_from("<I", content, 4)
+    [entries] = struct.unpack_from("<H", content, first)
+    target = {"to itself": first, "nowhere": 10**9, "into the header": 3}[leads]
+    struct.pack_into("<I", content, first + 2 + 12 * entries, target)
+    path.write_bytes(content)
+    if leads == "to itself":                         # no page is new, so there is one
+        assert read_image(path).shape == (channels, 9, 7)
+    else:
+        with pytest.raises(InputError, match=f"cannot read {path}: its first page points to a next one that is none"):
+            read_image(path)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
 def test_mask_ids_in_any_integer_type(tmp_path, dtype):
     ids = (GREY8 % 5).astype(dtype)

@@ -1,30 +1,27 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from harness.datasets.parts.mask_classes import read_class_names, to_class_ids
+from harness.datasets.parts.mask_classes import Classes, read_class_names, read_classes
 from harness.errors import InputError
 
 PATHS = [Path("masks/a.png"), Path("masks/b.png")]
 
 
-def masks(*values):
-    return [np.array([row], np.int32) for row in values]
-
-
-@pytest.mark.parametrize(("values", "names", "ids", "named"), [
-    (([0, 255], [0, 0]), None, [[0, 1], [0, 0]], ("0", "255")),
-    (([255, 255], [255, 255]), None, [[1, 1], [1, 1]], ("0", "255")),
-    (([0, 1], [0, 0]), None, [[0, 1], [0, 0]], ("0", "1")),
-    (([0, 2], [1, 0]), None, [[0, 2], [1, 0]], ("0", "1", "2")),
-    (([0, 255], [0, 0]), ("wall", "cell"), [[0, 1], [0, 0]], ("wall", "cell")),
-    (([0, 3], [0, 0]), tuple("wxyz"), [[0, 3], [0, 0]], tuple("wxyz")),
+@pytest.mark.parametrize(("values", "names", "classes"), [
+    (([0, 255], [0]), None, Classes(("0", "255"), True, None)),
+    (([255], [255]), None, Classes(("0", "255"), True, None)),
+    (([0, 1], [0]), None, Classes(("0", "1"), False, None)),
+    (([0, 2], [0, 1]), None, Classes(("0", "1", "2"), False, None)),
+    (([0, 255], [0]), ("wall", "cell"), Classes(("wall", "cell"), True, None)),
+    (([0, 3], [0]), tuple("wxyz"), Classes(tuple("wxyz"), False, None)),
+    (([0, 255], [1, 255]), None, Classes(("0", "1"), False, 255)),
+    (([0, 255], [0, 1]), ("wall", "cell"), Classes(("wall", "cell"), False, 255)),
+    (([0, 1], [255]), tuple("abc"), Classes(tuple("abc"), False, 255)),
+    (([0, 254], [0, 255]), tuple(map(str, range(256))), Classes(tuple(map(str, range(256))), False, None)),
 ])
-def test_values_to_ids(values, names, ids, named):
-    result, class_names = to_class_ids(PATHS, masks(*values), names)
-    assert [mask[0].tolist() for mask in result] == ids and class_names == named
-    assert all(mask.dtype == np.uint8 for mask in result)
+def test_values_to_classes(values, names, classes):
+    assert read_classes(PATHS, values, names) == classes
 
 
 @pytest.mark.parametrize(("values", "names", "message"), [
@@ -32,13 +29,14 @@ def test_values_to_ids(values, names, ids, named):
     (([0, 1], [0, -1]), tuple("abc"), r"b\.png holds the value -1, outside the range 0\.\.2"),
     (([0, 255], [0, 3]), ("a", "b"), r"b\.png holds the value 3, outside the range 0\.\.1"),
     (([0, 255], [254, 255]), None, r"b\.png holds the value 254; masks hold 0 and 255"),
-    (([0, 255], [1, 255]), None, r"a\.png holds the value 255 and .*b\.png the value 1; masks hold either"),
     (([0, 1], [3, 0]), None, r"b\.png holds the value 3, but no mask holds 2"),
-    (([0, 0], [0, 0]), None, "the value 0 only"),
+    (([0], [0]), None, "the value 0 only"),
+    (([1], [255]), None, "the value 1 .and 255, which does not count. only"),
+    (([0, 255], [0]), tuple("abc"), "the value 0 .and 255, which does not count. only"),
 ])
 def test_errors_name_mask_and_value(values, names, message):
     with pytest.raises(InputError, match=message):
-        to_class_ids(PATHS, masks(*values), names)
+        read_classes(PATHS, values, names)
 
 
 def test_class_names_are_read_in_order(tmp_path):

@@ -56,6 +56,14 @@ def test_csv_errors_name_file_and_row(tmp_path, text, message):
     assert "split.csv" in str(error.value)
 
 
+def test_a_cell_beyond_measure_is_named_with_its_line(tmp_path):
+    path = tmp_path / "split.csv"
+    for text, line in (("stem,split\na,train\n" + "b" * 200_000 + ",test\n", 3), ("s" * 200_000 + "\n", 1)):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"split.csv:{line}: field larger than field limit"):
+            from_csv(path, ["a"])
+
+
 def test_csv_in_another_encoding_is_named(tmp_path):
     path = tmp_path / "split.csv"
     path.write_bytes("stem,split\nZürich,train\n".encode("cp1252"))

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from harness.metrics import boundary
 
@@ -118,3 +119,34 @@ def test_case_rows():
                               ("background", "cell"))
     assert {"case": "only", "metric": "hd95", "class": "cell", "value": pytest.approx(3)} in rows
     assert [row["metric"] for row in rows] == ["boundary_iou"] * 2 + ["hd95"] * 2
+
+
+def test_right_wherever_truth_is_known_is_perfect_whatever_lies_elsewhere():
+    truth = np.zeros((1, 30, 30), int)
+    truth[0, 5:20, 5:20] = 1
+    truth[0, 10:, 10:] = 255                       # the object's end is not known
+    guesses = [np.where(truth == 255, fill, truth) for fill in (0, 1)]
+    for prediction in guesses:
+        assert boundary.boundary_iou(prediction, truth, 2, ignore=255)[0].tolist() == [1, 1]
+        assert boundary.hd95(prediction, truth, 2, ignore=255)[0].tolist() == [0, 0]
+    only_there = np.where(truth == 255, 2, truth)  # a class that no known pixel has is undefined
+    for score in (boundary.boundary_iou, boundary.hd95):
+        assert np.isnan(score(only_there, truth, 3, ignore=255)[0, 2])
+
+
+def test_bands_count_known_pixels_only():
+    """Against bands from distance transforms of each class, with truth completed by the prediction."""
+    draws = np.random.default_rng(1)
+    blobs = (ndimage.gaussian_filter(draws.standard_normal((3, 2, 40, 40)), (0, 0, 4, 4)) > 0).astype(int)
+    prediction, target, unknown = blobs[0], blobs[1], blobs[2] == 1
+    masked = np.where(unknown, 255, target)
+    found, width = boundary.boundary_iou(prediction, masked, 2, ignore=255), boundary.boundary_width(40, 40)
+    for i in range(2):
+        completed = np.where(unknown[i], prediction[i], target[i])
+        for k in range(2):
+            bands = []
+            for ids in (prediction[i], completed):
+                inside = np.pad(ids == k, 1)
+                distance = ndimage.distance_transform_cdt(inside, "chessboard")[1:-1, 1:-1]
+                bands.append((distance > 0) & (distance <= width) & ~unknown[i])
+            assert found[i, k] == pytest.approx((bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum())

@@ -139,3 +139,16 @@ def test_images_of_different_sizes_are_counted_one_by_one():
     counts = np.concatenate([overlap.confusion_counts(*small, 4), overlap.confusion_counts(*large, 4)])
     assert counts.shape == (2, 4, 3)
     assert counts[..., [0, 2]].sum((1, 2)).tolist() == [25, 64]     # tp + fn = every pixel once
+
+
+def test_ignored_pixels_count_nowhere():
+    """As if they were cut out: counts of the pixels that are left, in a row."""
+    draws = np.random.default_rng(0)
+    prediction, target = draws.integers(0, 3, (2, 4, 9, 9))
+    target[draws.random(target.shape) < 0.3] = 255
+    counts = overlap.confusion_counts(prediction, target, 3, ignore=255)
+    for row, predicted, true in zip(counts, prediction, target, strict=True):
+        known = true != 255
+        left = overlap.confusion_counts(predicted[known][None, None], true[known][None, None], 3)
+        assert np.array_equal(row, left[0])
+    assert not overlap.confusion_counts(prediction, np.full_like(target, 255), 3, ignore=255).any()

@@ -7,12 +7,6 @@ from pathlib import Path
 from harness.errors import InputError
 
 
-def require_task(name: str, task: str, tasks: tuple[str, ...]) -> None:
-    """Raise InputError where data set ``name`` cannot serve ``task``."""
-    if task not in tasks:
-        raise InputError(f"data set {name!r} is for {' and '.join(tasks)}, not for {task}")
-
-
 def require_at_least(minimum: int, **values: int) -> None:
     """Raise InputError naming the first of ``values`` that is not a whole number >= ``minimum``."""
     for name, value in values.items():

@@ -6,14 +6,17 @@ read byte by byte (PNG) or by tifffile (TIFF). A truncated file is an error, nev
 
 from __future__ import annotations
 
-import struct
+import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from harness.datasets.parts.splits import natural_key
-from harness.errors import InputError
+from harness.errors import InputError, one_line
+
+warnings.filterwarnings("ignore", module=r"PIL\.")   # of damaged metadata; what cannot be read is an error
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -81,13 +84,18 @@ def _read(path: Path, *, palette_index: bool = False, upright: bool = False) -> 
             return _tifffile(path)
         reason = "not an image, or damaged" if path.stat().st_size else "the file is empty"
         raise InputError(f"cannot read {path}: {reason}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+    except Exception as error:                       # Pillow raises many kinds for a damaged file
+        raise InputError(f"cannot read {path}: {one_line(error)}") from None
 
 
 def _decode(path: Path, image: Image.Image, palette_index: bool, upright: bool) -> np.ndarray:
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path} holds {image.n_frames} pages; save each as an image of its own")
+    try:
+        pages = getattr(image, "n_frames", 1)
+    except Exception as error:                       # of a TIFF each page says where the next one is
+        raise InputError(f"cannot read {path}: its first page points to a next one that is none "
+                         f"({one_line(error)})") from None
+    if pages > 1:
+        raise InputError(f"{path} holds {pages} pages; save each as an image of its own")
     tiff = image.format == "TIFF"
     if tiff and len(image.tag_v2.get(258, ())) > 1 and max(image.tag_v2[258]) > 8:      # BitsPerSample
         return _tifffile(path)
@@ -123,6 +131,7 @@ def _png_bytes(path: Path, raw_mode: str | None) -> tuple[np.ndarray, str]:
 def _tifffile(path: Path) -> np.ndarray:
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file is in its error, too
     try:
         with tifffile.TiffFile(path) as file:
             if len(file.pages) > 1:
@@ -133,7 +142,7 @@ def _tifffile(path: Path) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:                       # tifffile raises many kinds for a damaged file
-        raise InputError(f"cannot read {path}: {str(error).partition(chr(10))[0]}") from None
+        raise InputError(f"cannot read {path}: {one_line(error)}") from None
     if pixels.ndim == 3 and planar:
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim not in (2, 3):

@@ -9,13 +9,17 @@ from urllib.error import URLError
 import numpy as np
 
 from harness.dataset import Dataset, Split
-from harness.datasets.parts.arguments import require_at_least, require_task
+from harness.datasets.parts.arguments import require_at_least
 from harness.errors import InputError
 
-TASKS = ("generation",)
+
+def official_files(files: str, root: str | None) -> list[Path]:
+    """The files of ``load_official`` that lie in ``root``; none before a download."""
+    folder = None if root is None else Path(root) / files
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
 
 
-def load_official(name: str, kind: str, files: str, task: str, *, root: str | None, download: bool,
+def load_official(name: str, kind: str, files: str, *, root: str | None, download: bool,
                   train: int | None, validation: int, test: int | None) -> Dataset:
     """A torchvision set of labelled images, split as its makers split it.
 
@@ -27,10 +31,9 @@ def load_official(name: str, kind: str, files: str, task: str, *, root: str | No
     Raises
     ------
     InputError
-        Another task, no root, files absent or corrupt, a download that fails, more images asked for
+        No root, files absent or corrupt, a download that fails, more images asked for
         than there are.
     """
-    require_task(name, task, TASKS)
     require_at_least(1, validation=validation, **{key: value for key, value in (("train", train), ("test", test))
                                                   if value is not None})
     if root is None:
@@ -43,9 +46,9 @@ def load_official(name: str, kind: str, files: str, task: str, *, root: str | No
     test = _cap(name, "test", test, len(test_images))
 
     def split(images, labels, part, first, end):
-        return Split(images[first:end], labels[first:end], [f"{part}-{i:05d}" for i in range(first, end)])
+        return Split(images[first:end], [f"{part}-{i:05d}" for i in range(first, end)], labels=labels[first:end])
 
-    return Dataset(name, task, split(images, labels, "train", 0, train),
+    return Dataset(name, split(images, labels, "train", 0, train),
                    split(images, labels, "train", kept, kept + validation),
                    split(test_images, test_labels, "test", 0, test),
                    class_names=classes, image_size=images.shape[2:])
