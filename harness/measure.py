@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.device import give_back_freed_memory
+from harness.measurement.timing import Timing
 from harness.record import Metric
 from harness.spec import TrainSpec
+
+if TYPE_CHECKING:                                  # what only counts must not wait for the training loop
+    from harness.training.train import Trained
 
 
 def count_parameters(model: nn.Module) -> Metric:
@@ -40,48 +42,36 @@ def count_macs(model: nn.Module, *inputs: torch.Tensor | None) -> dict[str, Metr
             "flops": Metric(value=flops, label="FLOPs", unit="FLOP", direction="lower", n=1, protocol=protocol)}
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+def throughput(label: str, images_per_call: int, timing: Timing, protocol: dict) -> Metric:
+    """Give images per second at the median of a timing's calls."""
+    value = images_per_call / statistics.median(timing.seconds)
+    return timed_metric(value, label, "images/s", "higher", timing, protocol)
 
 
-def time_calls(call: Callable[[], object], device: torch.device, *, warmup: int = 1, repeats: int = 5) -> list[float]:
-    """Seconds of each of ``repeats`` calls, after ``warmup`` that are not counted, synchronised."""
-    seconds = []
-    for i in range(warmup + repeats):
-        synchronize(device)
-        started = time.perf_counter()
-        call()
-        synchronize(device)
-        if i >= warmup:
-            seconds.append(time.perf_counter() - started)
-    return seconds
+def timed_metric(value: float, label: str, unit: str, direction: str, timing: Timing, protocol: dict) -> Metric:
+    """Give a number that comes from ``timing``, with the circumstances that the timing was taken in."""
+    return Metric(value=value, label=label, unit=unit, direction=direction, n=len(timing.seconds),
+                  protocol={**protocol, "threads": timing.threads, "alone": timing.alone},
+                  processor_share=timing.processor_share)
 
 
-def throughput(label: str, images_per_call: int, seconds: list[float], protocol: dict) -> Metric:
-    """Images per second at the median of ``seconds`` per call; NaN where nothing was timed."""
-    value = images_per_call / statistics.median(seconds) if seconds else float("nan")
-    return Metric(value=value, label=label, unit="images/s", direction="higher", n=len(seconds), protocol=protocol)
+def training_speed(trained: Trained, budget: TrainSpec, image: tuple[int, ...]) -> dict[str, Metric]:
+    """Time a training step alone on the machine: its median, images per second, and the share of time that training
+    waited for batches; where the budget asks to compile, also how much longer the first step was.
 
-
-def training_speed(step_s: list[float], first_step_s: float, budget: TrainSpec,
-                   image: tuple[int, ...]) -> dict[str, Metric]:
-    """Median training step, images per second and, where the budget asks to compile, how much longer the first was.
-
-    ``step_s`` and ``first_step_s`` in seconds, ``image`` (H, W).
+    ``image`` is (H, W). The curves of ``trained`` then count seconds of such steps.
     """
+    timing = trained.time_step(budget.compile)
     protocol = speed_protocol(budget, budget.batch_size, image)
-    median = statistics.median(step_s) if step_s else float("nan")
+    median = statistics.median(timing.seconds)
     found = {
-        "step_ms": Metric(value=1e3 * median, label="Training step", unit="ms", direction="lower", n=len(step_s),
-                          protocol=protocol),
-        "train_images_per_s": throughput("Training", budget.batch_size, step_s, protocol)}
+        "step_ms": timed_metric(1e3 * median, "Training step", "ms", "lower", timing, protocol),
+        "train_images_per_s": throughput("Training", budget.batch_size, timing, protocol),
+        "data_wait_share": Metric(value=trained.wait_share, label="Waiting for data", unit="", direction="lower",
+                                  n=budget.steps, protocol=protocol)}
     if budget.compile:
-        found["compile_s"] = Metric(value=first_step_s - median, label="Compile time", unit="s", direction="lower", n=1,
-                                    protocol=protocol)
+        found["compile_s"] = Metric(value=trained.first_step_s - median, label="Compile time", unit="s",
+                                    direction="lower", n=1, protocol=protocol)
     return found
 
 

@@ -1,6 +1,5 @@
 """Costs: counted by hand where they can be, measured sensibly where they cannot."""
 
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,9 @@ import torch
 from torch import nn
 
 from harness import measure
+from harness.measurement.timing import Timing
 from harness.spec import TrainSpec
+from harness.training.train import Trained
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,28 +45,33 @@ def test_counting_off_the_meta_device_is_refused():
         measure.count_macs(nn.Linear(2, 2), torch.zeros(1, 2))
 
 
-def test_timing_calls_the_function_and_leaves_warm_up_out():
-    calls = []
-    seconds = measure.time_calls(lambda: calls.append(1), torch.device("cpu"), warmup=2, repeats=3)
-    assert len(calls) == 5 and len(seconds) == 3 and all(s >= 0 for s in seconds)
+def timing(*seconds, share=None):
+    return Timing(list(seconds), share, alone=True, threads=2)
 
 
 def test_throughput_is_images_over_the_median_time():
-    metric = measure.throughput("Training", 10, [0.1, 0.2, 5.0], {"batch_size": 10})
+    metric = measure.throughput("Training", 10, timing(0.1, 0.2, 5.0, share=0.7), {"batch_size": 10})
     assert metric.value == pytest.approx(50) and metric.n == 3 and metric.direction == "higher"
+    assert metric.processor_share == 0.7 and metric.protocol == {"batch_size": 10, "threads": 2, "alone": True}
+    assert metric.fingerprint == measure.throughput("Training", 10, timing(0.1), {"batch_size": 10}).fingerprint
 
 
 def test_training_speed_says_how_the_steps_were_taken():
     budget = TrainSpec(steps=9, batch_size=10, learning_rate=1e-3)
-    found = measure.training_speed([0.1, 0.2, 5.0], 7.0, budget, (8, 6))
-    assert list(found) == ["step_ms", "train_images_per_s"]
+
+    def speed(budget):
+        return measure.training_speed(Trained(None, [(3, 9.0, "loss", 1.0)], 7.0, 0.25,
+                                              lambda: timing(0.1, 0.2, 5.0)), budget, (8, 6))
+
+    found = speed(budget)
+    assert list(found) == ["step_ms", "train_images_per_s", "data_wait_share"]
     assert found["step_ms"].value == pytest.approx(200) and found["train_images_per_s"].value == pytest.approx(50)
-    assert found["step_ms"].protocol == {"batch_size": 10, "image": [8, 6], "precision": "fp32",
-                                         "memory_format": "channels_last", "compile": False}
-    compiled = measure.training_speed([0.1, 0.2, 5.0], 7.0, budget.model_copy(update={"compile": True}), (8, 6))
+    assert found["data_wait_share"].value == 0.25
+    assert found["step_ms"].protocol == {"batch_size": 10, "image": [8, 6], "precision": "fp32", "threads": 2,
+                                         "alone": True, "memory_format": "channels_last", "compile": False}
+    compiled = speed(budget.model_copy(update={"compile": True}))
     assert compiled["compile_s"].value == pytest.approx(6.8)
     assert compiled["step_ms"].fingerprint != found["step_ms"].fingerprint
-    assert math.isnan(measure.training_speed([], 0.0, budget, (8, 6))["step_ms"].value)        # nothing timed
 
 
 def test_peak_memory_sees_what_was_held_for_a_moment():

@@ -2,7 +2,7 @@
 
 A file defines (the names in capitals are literals, read without importing it)
 
-``TASK``: the task that its data sets must offer, "segmentation", "generation" or "efficiency";
+``NEEDS``: fields that its data sets must hold, some of "images", "masks", "labels";
 ``METRICS``: names that a run can leave (a mapping has them as keys), the headline first, without single classes;
 ``SUMMARY``: optional, those of ``METRICS`` that a comparison's first table and figures show; the others follow below;
 ``CAPTION``: optional, what these are; by default quality on the test data;
@@ -17,7 +17,6 @@ A file defines (the names in capitals are literals, read without importing it)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +37,10 @@ class Job:
     settings: Any                                  # the suite's Settings
     data: Dataset
     model: Any                                     # torch.nn.Module
-    accelerator: Any                               # accelerate.Accelerator
+    runtime: Any                                   # harness.training.train.Runtime: device, lease, ...
     memory: Any                                    # harness.measure.PeakMemory, begun before the model was made
     folder: Path                                   # where pictures go
     cache: Path                                    # what may be kept between runs (trained extractors)
-    progress: Callable[..., None]                  # progress(stage=..., step=..., total=..., loss=...)
 
 
 @dataclass

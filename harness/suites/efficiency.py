@@ -22,12 +22,15 @@ from harness.inspection.allocations import Mark, follow, storage_bytes
 from harness.inspection.memory import predict_memory
 from harness.inspection.network import tensors_of
 from harness.inspection.traffic import forward_traffic
+from harness.measurement.processor import most_threads
+from harness.measurement.timing import cpu_threads, time_alone, time_calls
 from harness.record import Metric
 from harness.roofline import Roofline, roofline
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
+from harness.training.step import make_optimizer, training_step
 
-TASK = "efficiency"
+NEEDS = ()
 METRICS = {                                        # name -> label, unit, which way is better
     "step_ms":                 ("Training step", "ms", "lower"),
     "step_iqr_ms":             ("Training step, IQR", "ms", "none"),
@@ -54,6 +57,8 @@ SUMMARY = ("step_ms", "forward_ms", "memory_bytes", "memory_activations_bytes", 
            "roofline_share_step", "roofline_share_forward", "energy_j_per_image", "compile_s")
 CAPTION = "What it costs"
 CURVES = {}             # nothing is learnt; curves.csv has every timed call, "training step ms" and "forward ms"
+TIMED = ("step_ms", "forward_ms", "train_images_per_s", "inference_images_per_s", "forward_flops_per_s",
+         "step_flops_per_s", "roofline_share_forward", "roofline_share_step")
 MOST_SKIPPED = 24       # halvings that bring GradScaler's 65,536 down to 1/256
 STEP_FLOPS = 3          # a training step over a forward pass: the backward pass makes two products for each of its
 
@@ -81,15 +86,14 @@ def example_inputs(data: Dataset, settings: Settings, batch_size: int, device) -
 
 
 class Workload:
-    """A network with its optimiser and one batch of noise: the step that ``harness.train`` takes, and inference."""
+    """A network with its optimiser and one batch of noise: the step that training takes, and inference."""
 
     def __init__(self, job: Job):
-        spec, settings, accelerator = job.spec, job.settings, job.accelerator
+        spec, settings, accelerator = job.spec, job.settings, job.runtime.accelerator
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         model = job.model.to(memory_format=layout)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=spec.train.learning_rate,
-                                      weight_decay=spec.train.weight_decay,
-                                      fused=settings.fused and accelerator.device.type in ("cpu", "cuda"))
+        optimizer = make_optimizer(model.parameters(), accelerator.device.type, learning_rate=spec.train.learning_rate,
+                                   weight_decay=spec.train.weight_decay, fused=settings.fused)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         if spec.train.compile:
             self.model.compile()
@@ -102,13 +106,9 @@ class Workload:
 
     def step(self, mark: Mark = lambda name: None) -> None:
         self.model.train()
-        loss = F.mse_loss(self.model(self.x, self.t).float(), self.target)
-        mark("forward")
-        self.accelerator.backward(loss)
-        mark("backward")
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        training_step(lambda: F.mse_loss(self.model(self.x, self.t).float(), self.target), self.model, self.optimizer,
+                      self.max_grad_norm, backward=self.accelerator.backward, clip=self.accelerator.clip_grad_norm_,
+                      mark=mark)
 
     def forward(self) -> None:
         self.model.eval()
@@ -132,40 +132,46 @@ def run(job: Job) -> Outcome:
     settings, batch_size, compiled, found = job.settings, job.spec.train.batch_size, job.spec.train.compile, {}
     protocol = {"batch_size": batch_size, "image": [settings.image_size] * 2, "time": settings.time,
                 "precision": job.spec.train.precision, "channels_last": settings.channels_last,
-                "compile": compiled, "fused": settings.fused, "threads": torch.get_num_threads()}
+                "compile": compiled, "fused": settings.fused, "threads": most_threads()}
+    shares: dict[str, float | None] = {}           # "step", "forward" -> processor time got / asked for
 
     def note(name: str, value: float, n: int = 1, **more: Any) -> None:
         label, unit, direction = METRICS[name]
+        share = shares.get("forward" if "forward" in name or "inference_images" in name else "step")
         found[name] = Metric(value=value, label=label, unit=unit, direction=direction, n=n,
-                             undefined=n if math.isnan(value) else 0, protocol={**protocol, **more})
+                             undefined=n if math.isnan(value) else 0, protocol={**protocol, **more},
+                             processor_share=share if name in TIMED else None)
 
-    job.progress(stage="on paper")
+    job.runtime.progress(stage="on paper")
     flops, moved, predicted = on_paper(job)
-    job.progress(stage="first steps")
+    job.runtime.progress(stage="first steps")
     with attention(settings.fused), compilation(job.cache) if compiled else nullcontext() as kernels:
         work = Workload(job)
         calls = {"step": work.step, "forward": work.forward}
-        first = {name: timed(call, work, warmup=0, repeats=1)[0] for name, call in calls.items()}
+        first = {name: time_calls(call, work.device, warmup=0, repeats=1)[0] for name, call in calls.items()}
         for _ in range(MOST_SKIPPED):              # in fp16, until the scale of the loss fits its gradients
             if work.optimizer.step_was_skipped:
                 work.step()
         weigh(job, work, predicted, note)
         seconds = {}
         for name, call in calls.items():
-            job.progress(stage=f"timing: {name}")
-            seconds[name] = timed(call, work, warmup=settings.warmup, repeats=settings.repeats)
+            job.runtime.progress(stage=f"timing: {name}")
+            timing = time_alone(call, work.device, job.runtime.lease, warmup=settings.warmup, repeats=settings.repeats)
+            seconds[name], shares[name] = timing.seconds, timing.processor_share
         counter = energy_counter(work.device)
         if counter is not None:
-            joules, made = energy_per_call(work.step, counter, work.device)
+            with job.runtime.lease.alone(), cpu_threads(most_threads()):
+                joules, made = energy_per_call(work.step, counter, work.device)
             note("energy_j_per_image", joules / batch_size, made, counter=counter.name)
     median = {name: statistics.median(each) for name, each in seconds.items()}
     if compiled:
         note("compile_s", sum(max(0.0, first[name] - median[name]) for name in calls), kernels=kernels())
     del work, calls, call                          # room for the roofline's arrays
-    if job.accelerator.device.type == "cuda":
+    if job.runtime.accelerator.device.type == "cuda":
         torch.cuda.empty_cache()
-    job.progress(stage="roofline")
-    machine = roofline(job.accelerator.device, job.spec.train.precision, job.cache)
+    job.runtime.progress(stage="roofline")
+    with job.runtime.lease.alone(), cpu_threads(most_threads()):
+        machine = roofline(job.runtime.accelerator.device, job.spec.train.precision, job.cache)
     rates(flops, moved, median, machine, settings, note)
     for name, throughput in (("step", "train_images_per_s"), ("forward", "inference_images_per_s")):
         ms = [1e3 * each for each in seconds[name]]
@@ -175,10 +181,6 @@ def run(job: Job) -> Outcome:
         note(throughput, batch_size / median[name], len(ms), warmup=settings.warmup)
     return Outcome(model=None, metrics={name: found[name] for name in METRICS if name in found},
                    curves=[*curve("training step ms", seconds["step"]), *curve("forward ms", seconds["forward"])])
-
-
-def timed(call: Callable[[], object], work: Workload, *, warmup: int, repeats: int) -> list[float]:
-    return measure.time_calls(call, work.device, warmup=warmup, repeats=repeats)
 
 
 def curve(name: str, seconds: list[float]) -> Iterator[tuple[int, float, str, float]]:
@@ -196,7 +198,7 @@ def on_paper(job: Job) -> tuple[int, int, int | None]:
     with torch.device("meta"):
         network = networks.factory(spec.variant)(**{**network_arguments(job.data, settings), **spec.options})
     inputs = example_inputs(job.data, settings, spec.train.batch_size, "meta")
-    device = "cuda" if job.accelerator.device.type == "cuda" else "cpu"
+    device = "cuda" if job.runtime.accelerator.device.type == "cuda" else "cpu"
     predicted = None
     if settings.fused and settings.channels_last and not spec.train.compile:
         predicted = predict_memory(network, inputs, training=True, precision=spec.train.precision, device=device).total

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,16 +13,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from harness import measure
-from harness.dataset import Dataset, Split
+from harness.dataset import Dataset, Split, stack, to_uint8
 from harness.diffusion import SAMPLERS, NoisePrediction, check_sampler, label_tokens
+from harness.measurement.timing import time_alone
 from harness.metrics.classifier import classifier_extractor, label_agreement
 from harness.metrics.fidelity import Extractor, fidelity, inception_available, inception_extractor
 from harness.record import Metric, Picture
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
-from harness.train import Diverged, train
+from harness.training.batches import EpochOrder, generator
+from harness.training.train import Diverged, on_device, train
 
-TASK = "generation"
+NEEDS = ("images",)                              # and labels, where there are any
 METRICS = ("fid", "kid", "precision", "recall", "label_agreement")
 CURVES = {"loss": "lower", "validation loss": "lower"}
 ACCEPTS = ("inception_weights",)
@@ -78,7 +78,7 @@ def complete_settings(settings: dict, data: Dataset, cache: Path, *, inception_w
 
 
 def num_classes(data: Dataset) -> int:
-    return len(data.class_names) if data.train.targets is not None else 0
+    return len(data.class_names) if data.train.labels is not None else 0
 
 
 def network_arguments(data: Dataset, settings: Settings) -> dict:
@@ -93,14 +93,10 @@ def example_inputs(data: Dataset, settings: Settings, batch_size: int, device) -
     return x, t, torch.empty(batch_size, 1, classes, device=device) if classes else None
 
 
-def to_tensor(split: Split) -> Tensor:
-    """(N, C, H, W), uint8."""
-    return torch.from_numpy(np.stack(split.images))
-
-
-def scale(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 -1..1."""
-    return images.float() / 127.5 - 1
+def scale(images: np.ndarray) -> Tensor:
+    """uint8 0..255, or float32 0..1 -> float32 -1..1."""
+    tensor = torch.from_numpy(images)
+    return tensor.float() / 127.5 - 1 if tensor.dtype == torch.uint8 else tensor * 2 - 1
 
 
 def quantize(images: Tensor) -> Tensor:
@@ -108,31 +104,32 @@ def quantize(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def noisy_batches(split: Split, settings: Settings, classes: int, batch_size: int, seed: int,
-                  device) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-    """Endless (images, noise, t, context); everything random comes from ``seed``, so arms share it all."""
-    generator = torch.Generator().manual_seed(seed)
-    images = to_tensor(split)
-    labels = torch.as_tensor(np.asarray(split.targets)).long() if classes else None
-    order = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(order) < batch_size:
-            order = torch.cat([order, torch.randperm(len(images), generator=generator)])
-        chosen, order = order[:batch_size], order[batch_size:]
-        x = scale(images[chosen])
-        noise = torch.randn(x.shape, generator=generator)
-        t = torch.randint(settings.timesteps, (batch_size,), generator=generator)
+class NoisyImages:
+    """Batches of a denoiser by step: images, noise (N, C, H, W), t (N,), label tokens (N, 1, K) or None.
+
+    Everything random comes from ``seed`` and the step, so arms share it all.
+    """
+
+    def __init__(self, split: Split, settings: Settings, classes: int, batch_size: int, seed: int):
+        self.split, self.settings, self.classes, self.seed = split, settings, classes, seed
+        self.order = EpochOrder(len(split), batch_size, seed)
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        draws, chosen = generator(self.seed, step), self.order.indices(step).numpy()
+        x = scale(stack(self.split.images, chosen))
+        noise = torch.randn(x.shape, generator=draws)
+        t = torch.randint(self.settings.timesteps, (len(x),), generator=draws)
         context = None
-        if labels is not None:
-            hidden = torch.rand(batch_size, generator=generator) < settings.condition_dropout
-            context = label_tokens(labels[chosen].masked_fill(hidden, -1), classes).to(device)
-        yield (x.to(device, memory_format=torch.channels_last), noise.to(device, memory_format=torch.channels_last),
-               t.to(device), context)
+        if self.classes:
+            hidden = torch.rand(len(x), generator=draws) < self.settings.condition_dropout
+            labels = torch.from_numpy(np.asarray(self.split.labels)[chosen]).long()
+            context = label_tokens(labels.masked_fill(hidden, -1), self.classes)
+        return x, noise, t, context
 
 
 def asked_labels(split: Split, count: int) -> np.ndarray:
     """``count`` labels in the proportions of ``split``, sorted."""
-    return np.sort(np.asarray(split.targets))[np.linspace(0, len(split) - 1, count).round().astype(int)]
+    return np.sort(np.asarray(split.labels))[np.linspace(0, len(split) - 1, count).round().astype(int)]
 
 
 def run(job: Job) -> Outcome:
@@ -140,12 +137,12 @@ def run(job: Job) -> Outcome:
 
     A trial, whose spec is not ``judged``, ends before sampling.
     """
-    spec, settings, data, device = job.spec, job.settings, job.data, job.accelerator.device
+    spec, settings, data, device = job.spec, job.settings, job.data, job.runtime.accelerator.device
     classes = num_classes(data)
     diffusion = NoisePrediction(settings.timesteps, settings.schedule)
-    batches = noisy_batches(data.train, settings, classes, spec.train.batch_size, spec.seeds.data, device)
+    batches = NoisyImages(data.train, settings, classes, spec.train.batch_size, spec.seeds.data)
     # The same images, noise and steps at every validation of every arm.
-    held_out = next(noisy_batches(data.validation, settings, classes, min(512, len(data.validation)), 0, device))
+    held_out = on_device(NoisyImages(data.validation, settings, classes, min(512, len(data.validation)), 0)[0], device)
 
     def loss(model, batch):
         return diffusion.loss(model, *batch)
@@ -153,54 +150,59 @@ def run(job: Job) -> Outcome:
     def validate(model) -> dict[str, float]:
         return {"validation loss": float(diffusion.loss(model, *held_out))}
 
-    trained = train(job.model, loss, batches, spec.train, job.accelerator, validate=validate, progress=job.progress)
-    outcome = Outcome(model=trained.model, curves=trained.curves)
-    outcome.cost |= measure.training_speed(trained.step_s, trained.first_step_s, spec.train, data.image_size)
+    trained = train(job.model, loss, batches, spec.train, job.runtime, validate=validate)
     protocol = measure.speed_protocol(spec.train, spec.train.batch_size, data.image_size)
-    outcome.cost["peak_memory_bytes"] = job.memory.stop(protocol)
+    memory = job.memory.stop(protocol)
+    outcome = Outcome(model=trained.model, curves=trained.curves)
+    outcome.cost |= measure.training_speed(trained, spec.train, data.image_size)
+    outcome.cost["peak_memory_bytes"] = memory
     if not spec.judged:
         return outcome
 
     count = min(settings.samples, len(data.test))
     labels = asked_labels(data.train, count) if classes else None
-    with torch.inference_mode(), job.accelerator.autocast():
+    with torch.inference_mode(), job.runtime.accelerator.autocast():
         generated, outcome.cost["sampling_images_per_s"] = sample(job, trained.model, diffusion, count, labels)
     draw(job, generated, labels, outcome)
 
-    job.progress(stage="judging")
+    job.runtime.progress(stage="judging")
+    job.runtime.lease.give_way()
     outcome.metrics = judge(job, generated, labels)
     return outcome
 
 
 def sample(job: Job, model, diffusion: NoisePrediction, count: int,
            labels: np.ndarray | None) -> tuple[Tensor, Metric]:
-    """``count`` images (N, C, H, W) uint8, and how many come per second (the first call is the warm-up)."""
-    settings, data, device = job.settings, job.data, job.accelerator.device
+    """``count`` images (N, C, H, W) uint8, and how many come per second: the first call again, alone on the machine."""
+    settings, data, device = job.settings, job.data, job.runtime.accelerator.device
     generator = torch.Generator().manual_seed(job.spec.seeds.sampling)
     noise = torch.randn(count, data.channels, *data.image_size, generator=generator)
     context = label_tokens(torch.from_numpy(labels).long(), num_classes(data)) if labels is not None else None
-    images, timed = [], []
-    for start in range(0, count, settings.sample_batch):
+
+    def batch(start: int, generator: torch.Generator) -> Tensor:
         part = slice(start, start + settings.sample_batch)
-        job.progress(stage="sampling", step=start, total=count)
-        x = noise[part].to(device, memory_format=torch.channels_last)
         tokens = context[part].to(device) if context is not None else None
-        measure.synchronize(device)
-        started = time.perf_counter()
-        made = diffusion.sample(model, x, tokens, num_inference_steps=settings.num_inference_steps,
+        return diffusion.sample(model, noise[part].to(device, memory_format=torch.channels_last), tokens,
+                                num_inference_steps=settings.num_inference_steps,
                                 guidance_scale=settings.guidance_scale, eta=settings.eta, generator=generator,
                                 sampler=settings.sampler, solver_order=settings.solver_order,
                                 variance_type=settings.variance)
-        measure.synchronize(device)
-        timed.append((len(x), time.perf_counter() - started))
-        images.append(made.float().cpu())
+
+    images = []
+    for start in range(0, count, settings.sample_batch):
+        job.runtime.progress(stage="sampling", step=start, total=count)
+        job.runtime.lease.give_way()
+        images.append(batch(start, generator).float().cpu())
+    first = len(images[0])
     images = torch.cat(images)
     if not images.isfinite().all():
         raise Diverged("sampling gave images with NaN or infinite pixels")
-    full = [seconds for n, seconds in timed[1:] if n == timed[0][0]] or [timed[0][1]]
-    protocol = {**measure.speed_protocol(job.spec.train, timed[0][0], data.image_size), **sampler_protocol(settings),
+    job.runtime.progress(stage="timing: sampling")
+    timing = time_alone(lambda: batch(0, torch.Generator().manual_seed(0)), device, job.runtime.lease, warmup=0,
+                        repeats=1)                 # warm by what was sampled before
+    protocol = {**measure.speed_protocol(job.spec.train, first, data.image_size), **sampler_protocol(settings),
                 "guidance_scale": settings.guidance_scale}
-    return quantize(images), measure.throughput("Sampling", timed[0][0], full, protocol)
+    return quantize(images), measure.throughput("Sampling", first, timing, protocol)
 
 
 def sampler_protocol(settings: Settings) -> dict:
@@ -212,10 +214,9 @@ def sampler_protocol(settings: Settings) -> dict:
 
 def judge(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
     """FID and its kin against the train split, with held-out real images as the floor; label agreement."""
-    settings, data, device = job.settings, job.data, str(job.accelerator.device)
+    settings, data, device = job.settings, job.data, str(job.runtime.accelerator.device)
     extractor = choose_extractor(job)
-    found = fidelity(generated, to_tensor(data.train), to_tensor(data.test), extractor, device=device,
-                     cache=job.cache)
+    found = fidelity(generated, data.train.images, data.test.images, extractor, device=device, cache=job.cache)
     sampler = {**sampler_protocol(settings), "schedule": settings.schedule, "guidance_scale": settings.guidance_scale}
     if settings.sampler == "ddim":
         sampler["eta"] = settings.eta
@@ -229,17 +230,17 @@ def choose_extractor(job: Job) -> Extractor:
     if job.settings.extractor == "inception":
         kept = job.cache / "inception.pth"
         return inception_extractor(kept if kept.exists() else None)
-    job.progress(stage="feature extractor")
-    return classifier_extractor(job.data, job.cache, device=str(job.accelerator.device))
+    job.runtime.progress(stage="feature extractor")
+    return classifier_extractor(job.data, job.cache, device=str(job.runtime.accelerator.device))
 
 
 def draw(job: Job, generated: Tensor, labels: np.ndarray | None, outcome: Outcome) -> None:
     """samples.png and real.png: the first images of every class in columns; without labels, the first images."""
     data = job.data
-    real_labels = None if labels is None else np.asarray(data.train.targets)
+    real_labels = None if labels is None else np.asarray(data.train.labels)
     for name, images, classes_of, caption in (
-            ("samples", generated, labels, "samples"),
-            ("real", to_tensor(data.train), real_labels, "real training images")):
+            ("samples", generated.numpy(), labels, "samples"),
+            ("real", data.train.images, real_labels, "real training images")):
         if classes_of is None:
             columns = [np.arange(i * SHEET_ROWS, (i + 1) * SHEET_ROWS) for i in range(len(images) // SHEET_ROWS)][:10]
         else:
@@ -247,8 +248,8 @@ def draw(job: Job, generated: Tensor, labels: np.ndarray | None, outcome: Outcom
             columns = [column for column in columns if len(column) == SHEET_ROWS]
         if not columns:
             continue
-        grid = torch.cat([torch.cat([images[i] for i in column], dim=1) for column in columns], dim=2)  # (C, H, W)
-        pixels = grid[0].numpy() if len(grid) == 1 else grid.permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(job.folder / f"{name}.png")
+        tiles = [to_uint8(stack(images, column)) for column in columns]                     # each (rows, C, H, W)
+        grid = np.concatenate([np.concatenate(column, axis=1) for column in tiles], axis=2)  # (C, H, W)
+        Image.fromarray(grid[0] if len(grid) == 1 else grid.transpose(1, 2, 0)).save(job.folder / f"{name}.png")
         shown = "" if labels is None else "; one column per class: " + ", ".join(data.class_names)
         outcome.pictures[f"{name}.png"] = Picture(rows=SHEET_ROWS, columns=len(columns), caption=caption + shown)

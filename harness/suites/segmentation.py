@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -12,21 +14,24 @@ from pydantic import Field
 from torch import Tensor
 
 from harness import measure
-from harness.dataset import Dataset, Split
+from harness.dataset import Dataset, Split, to_uint8
 from harness.losses import segmentation_loss
+from harness.measurement.timing import time_alone
 from harness.metrics import boundary, overlap
-from harness.record import Picture
+from harness.record import Picture, write_whole
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
-from harness.train import train
+from harness.training.batches import EpochOrder, generator
+from harness.training.train import train
 
-TASK = "segmentation"
+NEEDS = ("images", "masks")
 METRICS = ("dice_macro", "dice_micro", "iou_macro", "iou_micro", "boundary_iou_macro", "hd95_macro")
 CURVES = {"loss": "lower", "validation loss": "lower", "validation Dice": "higher"}
 
 # Background black, then Tol's muted scheme, which stays apart for colour-blind readers.
 PALETTE = ("#000000", "#88ccee", "#cc6677", "#ddcc77", "#117733", "#aa4499",
            "#44aa99", "#999933", "#882255", "#661100", "#6699cc")
+IGNORED = "#ffffff"     # of pixels that do not count
 LARGEST_TILE = 256      # pixels; of larger images the pictures show the middle
 
 
@@ -55,45 +60,75 @@ def example_inputs(data: Dataset, settings: Settings, batch_size: int, device) -
 
 
 class Standardize:
-    """Images to float32 tensors with the training split's mean 0 and deviation 1 in every channel."""
+    """Images to float32 tensors with the training split's mean 0 and deviation 1 in every channel.
 
-    def __init__(self, train_split: Split):
-        pixels = [as_float(image).flatten(1).double() for image in train_split.images]
-        count = sum(p.shape[1] for p in pixels)
-        mean = sum(p.sum(1) for p in pixels) / count
-        variance = sum(((p - mean[:, None]) ** 2).sum(1) for p in pixels) / count
-        self.mean, self.deviation = mean.float()[:, None, None], variance.sqrt().clamp(min=1e-6).float()[:, None, None]
+    What ``moments`` found is kept beside the store that holds ``data``.
+    """
+
+    def __init__(self, data: Dataset):
+        kept = None if data.folder is None else data.folder / "standardize.json"
+        try:
+            mean, deviation = json.loads(kept.read_bytes()) if kept else moments(data.train.images)
+        except (OSError, ValueError):                      # not there yet, or damaged
+            mean, deviation = moments(data.train.images)
+            with suppress(OSError):                        # a disk that is full costs time, not the run
+                write_whole(kept, json.dumps([mean, deviation]).encode())
+        self.mean, self.deviation = (torch.tensor(each)[:, None, None] for each in (mean, deviation))
 
     def __call__(self, image: np.ndarray) -> Tensor:
         """(C, H, W), uint8 or float32 -> (C, H, W), float32."""
         return (as_float(image) - self.mean) / self.deviation
 
 
+def moments(images: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation (at least 1e-6) of every channel, of values 0..1; one pass, an image at a time.
+
+    8-bit images are summed as whole numbers, which is exact. Others are summed in float64 and joined by the parallel
+    algorithm of Chan, Golub and LeVeque 1979.
+    """
+    channels = len(images[0])
+    if images[0].dtype == np.uint8:
+        pixels, sums = 0, np.zeros((2, channels), object)        # Python's integers: products of sums pass 64 bits
+        for image in images:
+            squares = np.multiply(image, image, dtype=np.uint16)
+            sums += [[int(total) for total in each.sum((1, 2), dtype=np.uint64)] for each in (image, squares)]
+            pixels += image[0].size
+        mean = np.array([total / (255 * pixels) for total in sums[0]])
+        variance = np.array([(pixels * square - total ** 2) / (255 * pixels) ** 2 for total, square in zip(*sums)])
+    else:
+        pixels, mean, squares = 0, np.zeros(channels), np.zeros(channels)
+        for image in images:
+            flat = image.reshape(channels, -1).astype(np.float64)
+            count, own = flat.shape[1], flat.mean(1)
+            squares += ((flat - own[:, None]) ** 2).sum(1) + (own - mean) ** 2 * (pixels * count / (pixels + count))
+            mean += (own - mean) * (count / (pixels + count))
+            pixels += count
+        variance = squares / pixels
+    return mean.tolist(), np.sqrt(variance).clip(min=1e-6).tolist()
+
+
 def as_float(image: np.ndarray) -> Tensor:
-    tensor = torch.tensor(image)                   # a copy: arrays that came from another process are read-only
+    tensor = torch.tensor(image)                   # a copy: arrays of a store are read-only
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
-def random_crops(split: Split, standardize: Standardize, shape: tuple[int, int], batch_size: int,
-                 seed: int, device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches of images (N, C, h, w) and masks (N, h, w): every image once, in a new order, and again."""
-    generator = torch.Generator().manual_seed(seed)
-    images = [standardize(image) for image in split.images]
-    masks = [torch.tensor(mask).long() for mask in split.targets]
+class RandomCrops:
+    """Batches by step: images (N, C, h, w) float32 and masks (N, h, w) int64, crops at places drawn from ``seed``."""
 
-    def draw() -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            for i in torch.randperm(len(images), generator=generator).tolist():
-                top, left = (int(torch.randint(full - part + 1, (), generator=generator))
-                             for full, part in zip(images[i].shape[1:], shape))
-                window = (slice(top, top + shape[0]), slice(left, left + shape[1]))
-                yield images[i][:, *window], masks[i][window]
+    def __init__(self, split: Split, standardize: Standardize, shape: tuple[int, int], batch_size: int, seed: int):
+        self.split, self.standardize, self.shape, self.seed = split, standardize, shape, seed
+        self.order = EpochOrder(len(split), batch_size, seed)
 
-    drawn = draw()
-    while True:
-        xs, ys = zip(*(next(drawn) for _ in range(batch_size)))
-        x = torch.stack(xs).to(device, memory_format=torch.channels_last)
-        yield x, torch.stack(ys).to(device)
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        draws, crops = generator(self.seed, step), []
+        for i in self.order.indices(step).tolist():
+            image, mask = self.split.images[i], self.split.masks[i]
+            top, left = (int(torch.randint(full - part + 1, (), generator=draws))
+                         for full, part in zip(image.shape[1:], self.shape))
+            window = (slice(top, top + self.shape[0]), slice(left, left + self.shape[1]))
+            crops.append((self.standardize(image[:, *window]), torch.tensor(mask[window]).long()))
+        images, masks = zip(*crops)
+        return torch.stack(images), torch.stack(masks)
 
 
 def predict(model, split: Split, standardize: Standardize, shape: tuple[int, int], settings: Settings,
@@ -120,11 +155,11 @@ def run(job: Job) -> Outcome:
 
     A trial, whose spec is not ``judged``, ends before that.
     """
-    spec, settings, data, device = job.spec, job.settings, job.data, job.accelerator.device
+    spec, settings, data, device = job.spec, job.settings, job.data, job.runtime.accelerator.device
     shape, classes = crop_shape(data, settings), len(data.class_names)
-    standardize = Standardize(data.train)
-    objective = segmentation_loss(settings.loss, classes)
-    batches = random_crops(data.train, standardize, shape, spec.train.batch_size, spec.seeds.data, device)
+    standardize = Standardize(data)
+    objective = segmentation_loss(settings.loss, classes, data.ignore)
+    batches = RandomCrops(data.train, standardize, shape, spec.train.batch_size, spec.seeds.data)
 
     def loss(model, batch):
         x, y = batch
@@ -133,22 +168,22 @@ def run(job: Job) -> Outcome:
     def validate(model) -> dict[str, float]:
         losses, counts = [], []
         for i, logits in predict(model, data.validation, standardize, shape, settings, device):
-            target = torch.tensor(data.validation.targets[i]).long()
+            target = torch.tensor(data.validation.masks[i]).long()
             losses.append(float(objective(logits[None], target[None])))
-            counts.append(overlap.confusion_counts(logits.argmax(0)[None], target[None], classes))
+            counts.append(overlap.confusion_counts(logits.argmax(0)[None], target[None], classes, data.ignore))
         dice = overlap.summarise(np.concatenate(counts), data.class_names)["dice_macro"].value
         return {"validation loss": float(np.mean(losses)), "validation Dice": dice}
 
-    trained = train(job.model, loss, batches, spec.train, job.accelerator, validate=validate, progress=job.progress)
+    trained = train(job.model, loss, batches, spec.train, job.runtime, validate=validate)
+    memory = job.memory.stop(measure.speed_protocol(spec.train, spec.train.batch_size, shape))
     outcome = Outcome(model=trained.model, curves=trained.curves)
-    outcome.cost |= measure.training_speed(trained.step_s, trained.first_step_s, spec.train, shape)
-    protocol = measure.speed_protocol(spec.train, spec.train.batch_size, shape)
-    outcome.cost["peak_memory_bytes"] = job.memory.stop(protocol)
+    outcome.cost |= measure.training_speed(trained, spec.train, shape)
+    outcome.cost["peak_memory_bytes"] = memory
     if not spec.judged:
         return outcome
-    with torch.inference_mode(), job.accelerator.autocast():
+    with torch.inference_mode(), job.runtime.accelerator.autocast():
         outcome.cost["inference_images_per_s"] = inference_speed(job, shape)
-        job.progress(stage="judging")
+        job.runtime.progress(stage="judging")
         judge(job, standardize, shape, outcome)
     return outcome
 
@@ -156,28 +191,37 @@ def run(job: Job) -> Outcome:
 def inference_speed(job: Job, shape: tuple[int, int]):
     """Forward passes of one evaluation batch of random images, not of test images."""
     batch_size = job.settings.eval_batch
-    x = torch.randn(batch_size, job.data.channels, *shape, device=job.accelerator.device)
+    x = torch.randn(batch_size, job.data.channels, *shape, device=job.runtime.accelerator.device)
     x = x.to(memory_format=torch.channels_last)
-    seconds = measure.time_calls(lambda: job.model(x), job.accelerator.device, warmup=2, repeats=7)
+    job.runtime.progress(stage="timing: inference")
+    timing = time_alone(lambda: job.model(x), job.runtime.accelerator.device, job.runtime.lease, warmup=2, repeats=7)
     protocol = measure.speed_protocol(job.spec.train, batch_size, shape)
-    return measure.throughput("Inference", batch_size, seconds, protocol)
+    return measure.throughput("Inference", batch_size, timing, protocol)
 
 
 def judge(job: Job, standardize: Standardize, shape: tuple[int, int], outcome: Outcome) -> None:
     """The one look at the test split: metrics, per-case values, pictures."""
     data, classes = job.data, len(job.data.class_names)
-    counts, edges, distances, drawn = [], [], [], []
-    for i, logits in predict(outcome.model, data.test, standardize, shape, job.settings, job.accelerator.device):
+    counts, edges, distances, drawn, ignored = [], [], [], [], 0
+    device = job.runtime.accelerator.device
+    for i, logits in predict(outcome.model, data.test, standardize, shape, job.settings, device):
+        job.runtime.lease.give_way()
         prediction = logits.argmax(0)
-        target = torch.tensor(data.test.targets[i]).long()
-        counts.append(overlap.confusion_counts(prediction[None], target[None], classes))
-        edges.append(boundary.boundary_iou(prediction[None], target[None], classes))
-        distances.append(boundary.hd95(prediction[None], target[None], classes))
+        target = torch.tensor(data.test.masks[i]).long()
+        compared = (prediction[None], target[None], classes, data.ignore)
+        counts.append(overlap.confusion_counts(*compared))
+        edges.append(boundary.boundary_iou(*compared))
+        distances.append(boundary.hd95(*compared))
+        ignored += int((target == data.ignore).sum()) if data.ignore is not None else 0
         if len(drawn) < job.settings.pictures:
             drawn.append((np.asarray(data.test.images[i]), target.numpy(), prediction.numpy()))
     counts, edges, distances = (np.concatenate(each) for each in (counts, edges, distances))
     outcome.metrics = {**overlap.summarise(counts, data.class_names),
                        **boundary.summarise(edges, distances, data.class_names)}
+    if data.ignore is not None:
+        rule = {"ignore": data.ignore, "ignored_pixels": ignored, "ignored": "left out; edges there: the prediction's"}
+        outcome.metrics = {name: metric.model_copy(update={"protocol": {**metric.protocol, **rule}})
+                           for name, metric in outcome.metrics.items()}
     outcome.cases = [*overlap.case_rows(counts, data.test.names, data.class_names),
                      *boundary.case_rows(edges, distances, data.test.names, data.class_names)]
     draw(job, drawn, outcome)
@@ -192,16 +236,15 @@ def draw(job: Job, cases: list[tuple[np.ndarray, np.ndarray, np.ndarray]], outco
         return array[..., top:top + size[0], left:left + size[1]]
 
     images, truths, predictions = zip(*cases)
-    pixels = np.concatenate([middle(image) for image in images], axis=-1)         # (C, h, k w)
-    if pixels.dtype != np.uint8:
-        pixels = (pixels * 255).round().clip(0, 255).astype(np.uint8)
+    pixels = to_uint8(np.concatenate([middle(image) for image in images], axis=-1))         # (C, h, k w)
     pixels = pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0)
     Image.fromarray(pixels).save(job.folder / "images.png")
     for name, masks in (("truth", truths), ("prediction", predictions)):
         picture = Image.fromarray(np.concatenate([middle(mask) for mask in masks], axis=-1).astype(np.uint8), mode="P")
-        picture.putpalette([int(PALETTE[i % len(PALETTE)][k:k + 2], 16)
-                            for i in range(256) for k in (1, 3, 5)])
+        colours = [IGNORED if i == job.data.ignore else PALETTE[i % len(PALETTE)] for i in range(256)]
+        picture.putpalette([int(colour[k:k + 2], 16) for colour in colours for k in (1, 3, 5)])
         picture.save(job.folder / f"{name}.png")
     names = ", ".join(job.data.test.names[:len(cases)])
-    for name, caption in (("images", "test images"), ("truth", "truth"), ("prediction", "prediction")):
+    truth = "truth" if job.data.ignore is None else "truth (white: does not count)"
+    for name, caption in (("images", "test images"), ("truth", truth), ("prediction", "prediction")):
         outcome.pictures[f"{name}.png"] = Picture(rows=1, columns=len(cases), caption=f"{caption}: {names}")

@@ -1,6 +1,8 @@
 """Every suite with every network: a whole record, repeatable, with the test split touched once."""
 
 import csv
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 import harness.run
 import variants
 from harness import suites
+from harness.datasets.parts.store import keep
 from harness.record import read_record
 from harness.spec import Seeds, TrainSpec
 
@@ -218,7 +221,7 @@ def test_generation_reports_floor_and_n(tiny_data, tiny_spec, tmp_path):
 def test_unlabelled_generation(tiny_data, tiny_spec, tmp_path):
     data = tiny_data("generation")
     for part in (data.train, data.validation, data.test):
-        object.__setattr__(part, "targets", None)
+        object.__setattr__(part, "labels", None)
     record, folder = run(tiny_spec("generation"), data, tmp_path)
     assert record.status == "ok", (folder / "traceback.txt").read_text()
     assert record.metrics["fid"].label == "FID (tiny-rotation-cnn)" and "label_agreement" not in record.metrics
@@ -249,21 +252,94 @@ def test_a_network_that_breaks_the_contract_is_a_row(tiny_data, tiny_spec, tmp_p
     assert record.status == "failed" and "shape (1, 2, 16, 16), not (1, 2, 14, 14)" in record.error
 
 
-def test_arms_share_data_order_and_noise(tiny_data):
-    from harness.suites.generation import Settings, noisy_batches
-    data = tiny_data("generation")
-    streams = [noisy_batches(data.train, Settings(), 2, 4, seed, "cpu") for seed in (3, 3, 4)]
-    first, second, other = ([next(stream) for _ in range(6)] for stream in streams)
-    assert all(torch.equal(a, b) for x, y in zip(first, second) for a, b in zip(x, y))
-    assert not torch.equal(first[0][1], other[0][1])
+def test_batches_are_functions_of_seed_and_step(tiny_data, suite_batches):
+    """Arms that share a seed see the same images, crops and noise, in whatever order steps are asked for."""
+    for make in suite_batches(tiny_data):
+        first, again, other = make(3), pickle.loads(pickle.dumps(make(3))), make(4)
+        for step in (5, 0, 2):
+            assert all(torch.equal(a, b) for a, b in zip(first[step], again[step]))
+            assert not torch.equal(first[step][0], other[step][0])
+        assert not torch.equal(first[0][0], first[4][0])                # another epoch, in another order
+
+
+@pytest.fixture
+def suite_batches():
+    from harness.suites import generation, segmentation
+
+    def makers(tiny_data):
+        masks, labels = tiny_data("segmentation"), tiny_data("generation")
+        standardize = segmentation.Standardize(masks)
+        return (lambda seed: segmentation.RandomCrops(masks.train, standardize, (8, 8), 4, seed),
+                lambda seed: generation.NoisyImages(labels.train, generation.Settings(), 2, 4, seed))
+    return makers
 
 
 def test_every_image_comes_once_an_epoch(tiny_data):
-    from harness.suites.segmentation import Standardize, random_crops
+    from harness.suites.segmentation import RandomCrops, Standardize
     data = tiny_data("segmentation")
-    standardize = Standardize(data.train)
-    stream = random_crops(data.train, standardize, (16, 16), 8, 0, "cpu")
-    seen = torch.cat([next(stream)[0] for _ in range(2)])
+    standardize = Standardize(data)
+    batches = RandomCrops(data.train, standardize, (16, 16), 8, 0)
+    seen = torch.cat([batches[step][0] for step in range(2)])
     expected = torch.stack([standardize(image) for image in data.train.images])
     assert torch.equal(seen.flatten(1).sort(0).values, expected.flatten(1).sort(0).values)
     assert seen.mean().abs() < 1e-5 and abs(seen.std().item() - 1) < 1e-2
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_stored_data_give_the_run_that_data_in_memory_give(suite, tiny_data, tiny_spec, tmp_path):
+    data = tiny_data(suite)
+    (one, a), (other, b) = run(tiny_spec(suite), data, tmp_path, "one"), run(tiny_spec(suite), keep(data, tmp_path),
+                                                                             tmp_path, "two")
+    assert one.status == "ok", (a / "traceback.txt").read_text()
+    assert other.status == "ok", (b / "traceback.txt").read_text()
+    values = [[(r["step"], r["name"], r["value"]) for r in rows(folder / "curves.csv")] for folder in (a, b)]
+    assert values[0] == values[1] and one.data == other.data
+    assert {name: m.value for name, m in one.metrics.items()} == {name: m.value for name, m in other.metrics.items()}
+    for name in one.pictures:
+        assert np.array_equal(Image.open(a / name), Image.open(b / name))
+
+
+def test_pixels_that_do_not_count_are_stated_and_move_nothing(tiny_data, tiny_spec, tmp_path):
+    """Two truths that differ only there, and there only in what hides behind 255, are one."""
+    data = tiny_data("segmentation")
+    for part in (data.train, data.validation, data.test):
+        for mask in part.masks:
+            mask[:, 12:] = 255
+    data = replace(data, ignore=255, fingerprint="")
+    record, folder = run(tiny_spec("segmentation"), data, tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    assert record.data["ignore"] == 255
+    for metric in record.metrics.values():
+        assert metric.protocol["ignore"] == 255 and metric.protocol["ignored_pixels"] == 8 * 16 * 4
+    truth = Image.open(folder / "truth.png")
+    assert truth.getpalette()[3 * 255:] == [255, 255, 255] and truth.getpixel((15, 0)) == 255
+    assert "does not count" in record.pictures["truth.png"].caption
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_moments_are_those_of_all_pixels(dtype):
+    from harness.suites.segmentation import moments
+    draws = np.random.default_rng(0)
+    images = [draws.integers(0, 256, (3, *shape)).astype(dtype) for shape in ((5, 7), (9, 4), (6, 6))]
+    images = [image / dtype(255) if dtype == np.float32 else image for image in images]
+    pixels = np.concatenate([image.reshape(3, -1).astype(float) for image in images], axis=1)
+    pixels = pixels / 255 if dtype == np.uint8 else pixels
+    mean, deviation = moments(images)
+    assert np.allclose(mean, pixels.mean(1), rtol=1e-12) and np.allclose(deviation, pixels.std(1), rtol=1e-12)
+
+
+def test_standardisation_is_kept_beside_the_store(tiny_data, tmp_path, monkeypatch):
+    from harness.suites import segmentation
+    data = keep(tiny_data("segmentation"), tmp_path)
+    first = segmentation.Standardize(data)
+    monkeypatch.setattr(segmentation, "moments", lambda images: pytest.fail("computed again"))
+    again = segmentation.Standardize(data)
+    assert torch.equal(first.mean, again.mean) and torch.equal(first.deviation, again.deviation)
+
+
+def test_a_denoiser_of_16_bit_images_sees_the_whole_range(tiny_data):
+    from harness.suites.generation import NoisyImages, Settings
+    data = tiny_data("generation")
+    wide = replace(data.train, images=[(image / 255).astype(np.float32) for image in data.train.images])
+    eight, sixteen = (NoisyImages(part, Settings(), 0, 8, 0)[0] for part in (data.train, wide))
+    assert torch.allclose(eight[0], sixteen[0], atol=1e-6) and torch.equal(eight[1], sixteen[1])

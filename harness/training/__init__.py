@@ -1,0 +1,1 @@
+"""Training: batches, one step, the loop around it, and its state on disk."""
