@@ -7,7 +7,7 @@ generation segmentation: .venv/installed
 
 test: .venv/installed
 	.venv/bin/ruff check .
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist worksteal
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -7,23 +7,11 @@ from pathlib import Path
 
 import click
 
-from harness.errors import InputError
+from harness.cli_options import execution_options
+from harness.execution import Execution
+from harness.terminal import OneLineErrors
 
 LOCAL_RESULTS = Path("results") / "local"
-
-
-class OneLineErrors(click.Group):
-    """Prints an InputError as one line and exits with code 2."""
-
-    def invoke(self, context: click.Context):
-        try:
-            return super().invoke(context)
-        except InputError as error:
-            click.echo(f"error: {error}", err=True)
-            context.exit(2)
-        except KeyboardInterrupt:
-            click.echo("interrupted; finished runs are kept, and the same command goes on from them", err=True)
-            context.exit(130)
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
@@ -47,10 +35,10 @@ class OneLineErrors(click.Group):
               help="Compute FID from Inception features with torch-fidelity's weights file.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Where runs and report go.  [default: results/local/SUITE-DATA-PROFILE]")
-@click.option("--in-process", is_flag=True, help="Run in this process, to debug; memory is then not comparable.")
+@execution_options
 @click.pass_context
 def main(context: click.Context, suite: str | None, variants: str | None, others: tuple[str, ...],
-         out: Path | None, in_process: bool, **asked) -> None:
+         out: Path | None, how: Execution, track: tuple[str, ...], **asked) -> None:
     """Benchmark U-Net variants: python bench.py --suite generation"""
     if context.invoked_subcommand is not None:
         return
@@ -61,16 +49,17 @@ def main(context: click.Context, suite: str | None, variants: str | None, others
     named = tuple(name.strip() for name in (variants or "").split(",") if name.strip())
     request = Request(suite=suite, variants=tuple(dict.fromkeys((*named, *others))), **asked)
     check_names(request)
-    context.exit(run_suite(request, out, in_process))
+    context.exit(run_suite(request, out, how, track))
 
 
-def run_suite(request, out: Path | None, in_process: bool) -> int:
+def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] = ()) -> int:
     """Plan, run, report; 2 where a run did not end well or a record could not be read, otherwise 0."""
     from rich.console import Console
 
     from harness.execute import execute, prepare
-    from harness.plan import cell_name, data_spec, load_data, make_plan, read_profile, swept
+    from harness.plan import cell_name, data_spec, device_and_precision, load_data, make_plan, read_profile, swept
     from harness.progress import Display
+    from harness.tracking import Tracking
 
     console = Console()
     profile = read_profile(request.profile, request.suite)
@@ -78,7 +67,8 @@ def run_suite(request, out: Path | None, in_process: bool) -> int:
     if out is None:
         data_name = Path(spec.root).resolve().name if spec.name == "folder" else spec.name
         out = LOCAL_RESULTS / f"{request.suite}-{data_name}-{Path(request.profile).stem}"
-    data = load_data(spec, request.suite)
+    device_and_precision(request, profile)         # refused before data are decoded, which may take minutes
+    data = load_data(spec, request.suite, out / "cache")
     plan = make_plan(request, data, out / "cache")
     prepare(out)                                   # only now: what is refused leaves no empty results folder behind
     sweep = swept(request, profile)
@@ -90,8 +80,9 @@ def run_suite(request, out: Path | None, in_process: bool) -> int:
     console.print(f"{request.suite} on {data.name}: {len(plan)} runs ({networks} networks"
                   f"{f' in {cells} cells' if sweep else ''}), results in {out}", highlight=False, markup=False)
     with Display(console, len(plan)) as display:
-        records = execute(plan, data, out, fresh_process=not in_process,
-                          listener=lambda run, **event: display(run, name=name(run), **event))
+        listener = Tracking(track, out, display)
+        records = execute(plan, data, out, how=how,
+                          listener=lambda run, **event: listener(run, name=name(run), **event))
     problems = show_report(out, console)
     bad = [record for record in records if record.status != "ok"]
     for record in bad:
@@ -141,7 +132,7 @@ def list_command() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Where runs and report go.  [default: results/local/ablate-NAME-PROFILE]")
-@click.option("--in-process", is_flag=True, help="Run in this process, to debug; memory is then not comparable.")
+@execution_options
 def ablate(name: str | None, **asked) -> None:
     """Run an ablation study: a shipped one by name, or your own YAML file. Without NAME, list the shipped ones."""
     from harness.ablation.study import STUDIES, read_study, study_names

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from harness.measure import synchronize
+from harness.measurement.timing import synchronize
 
 POWERCAP = Path("/sys/class/powercap")             # Linux's interface to RAPL, of Intel's and AMD's processors
 NVML = "libnvidia-ml.so.1"                         # part of NVIDIA's driver

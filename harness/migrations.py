@@ -1,8 +1,9 @@
 """Records of an older schema -> today's, step by step, as JSON. No torch import.
 
 The schema is raised where records that exist no longer read as they are: a field that moved, or means
-something else. A new field with a default, or one that only new records have, needs no migration. For every
-schema that was ever written there is a step in :data:`MIGRATIONS`, so old results are never dropped.
+something else, or whose default is another now. A new field with a default needs no migration, only its line in
+``spec_defaults.json``, nor does one that only new records have. For every schema that was ever written there is a
+step in :data:`MIGRATIONS`, so old results are never dropped.
 """
 
 from __future__ import annotations

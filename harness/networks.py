@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import variants
-from harness.errors import InputError, unknown
+from harness.errors import InputError, one_line, unknown
 
 ENTRY_POINTS = "unet_bench.variants"
 
@@ -27,11 +31,13 @@ def source_file(name: str) -> Path | None:
 
 
 def check(name: str) -> None:
-    """Raise InputError for a name that cannot be a network, without importing it (nor torch)."""
+    """Raise InputError for a name that cannot be a network, or a file that is not Python, without importing it (nor
+    torch)."""
     file = source_file(name)
     if file is not None:
         if not file.is_file():
             raise InputError(f"variant {name!r}: there is no file {file}")
+        _compile(name, file)
     elif ":" not in name and name not in variants.names() and name not in installed():
         raise unknown("variant", name, [*variants.names(), *installed()])
 
@@ -39,22 +45,75 @@ def check(name: str) -> None:
 def factory(name: str) -> Callable:
     """What builds the network: called with the arguments of the contract in ``variants``.
 
-    Raises InputError for an unknown name, a module that cannot be found, or a missing attribute.
+    Raises InputError for an unknown name, a module that cannot be found or raises while it is imported, and an
+    attribute that is missing or cannot be called.
     """
     check(name)
     if name in variants.names():
         return variants.registry.load(name).build
-    if name in installed():
-        return installed()[name].load()
     module_name, _, attribute = name.rpartition(":")
     file = source_file(name)
     try:
-        module = import_file(file) if file else importlib.import_module(module_name)
+        with contained():
+            if name in installed():
+                return installed()[name].load()
+            module = import_file(file) if file else importlib.import_module(module_name)
+            found = getattr(module, attribute, None)
     except ModuleNotFoundError as error:
         raise InputError(f"variant {name!r}: {error}") from error
-    if not hasattr(module, attribute):
+    except Exception as error:                     # whatever other people's code raises
+        raise InputError(f"variant {name!r} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
+    if found is None:
         raise InputError(f"variant {name!r}: {file or module_name} has no {attribute!r}")
-    return getattr(module, attribute)
+    if not callable(found):
+        raise InputError(f"variant {name!r}: {attribute!r} is a {type(found).__name__}, nothing that builds a network")
+    return found
+
+
+def require_module(network):
+    """``network``. Raises ValueError where what a factory returned is no ``torch.nn.Module``."""
+    from torch import nn
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"what builds the network must return a torch.nn.Module, not {type(network).__name__}")
+    return network
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Turn SystemExit, KeyboardInterrupt and other BaseExceptions that other people's code raises by itself into
+    RuntimeError, so that they end its run and not the command. A real Ctrl-C still ends the command."""
+    interrupts, before = [], signal.getsignal(signal.SIGINT)
+    listens = callable(before) and threading.current_thread() is threading.main_thread()    # else none can arrive
+
+    def interrupt(*arguments) -> None:
+        interrupts.append(arguments)
+        before(*arguments)
+
+    if listens:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as problem:
+        if interrupts:
+            raise
+        said, kind = one_line(problem), type(problem).__name__
+        raise RuntimeError(f"the network's code raised {kind}{f': {said}' if said != kind else ''}") from problem
+    finally:
+        if listens:
+            signal.signal(signal.SIGINT, before)
+
+
+def _compile(name: str, file: Path) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        raise InputError(f"variant {name!r}: {file}{line} is not Python: {error.msg}") from None
+    except (OSError, ValueError, OverflowError, RecursionError, MemoryError) as error:    # null bytes, deep nesting
+        raise InputError(f"variant {name!r}: {file} cannot be read: {one_line(error)}") from None
 
 
 def import_file(path: Path):
@@ -62,7 +121,11 @@ def import_file(path: Path):
     spec = importlib.util.spec_from_file_location(f"variant_file_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -128,22 +129,32 @@ def accepted(suite: str) -> tuple[str, ...]:
 def check_dataset(name: str, suite: str) -> None:
     if name not in datasets.registry.names():
         raise unknown("data set", name, datasets.registry.names())
-    task = suites.registry.constant(suite, "TASK")
-    if task not in datasets.registry.constant(name, "TASKS"):
-        fitting = [other for other in datasets.registry.names() if task in datasets.registry.constant(other, "TASKS")]
-        raise InputError(f"the data set {name!r} is not one for {task}; these are: {', '.join(fitting)}")
+    needed = needs(suite)
+    held = {other: datasets.registry.constant(other, "FIELDS") for other in datasets.registry.names()}
+    missing = [field for field in needed if field not in held[name]]
+    if missing:
+        fitting = [other for other, fields in held.items() if set(needed) <= set(fields)]
+        raise InputError(f"the data set {name!r} has no {missing[0]}, which {suite} needs; "
+                         f"these have: {', '.join(fitting)}")
 
 
-def load_data(spec: DataSpec, suite: str) -> Dataset:
-    """The data set of ``spec`` for ``suite``. Raises InputError as its file does."""
-    task = suites.registry.constant(suite, "TASK")
-    load = datasets.registry.load(spec.name).load
-    try:
-        return load(task, root=spec.root, download=spec.download, **spec.options)
-    except TypeError as error:
-        if "unexpected keyword argument" in str(error):
-            raise InputError(f"data set {spec.name!r}: {error}") from None
-        raise
+def needs(suite: str) -> tuple[str, ...]:
+    """The fields that a data set must hold for ``suite``."""
+    return suites.registry.constant(suite, "NEEDS")
+
+
+def load_data(spec: DataSpec, suite: str, cache: Path | None = None,
+              progress: Callable[..., None] = lambda **event: None) -> Dataset:
+    """The data set of ``spec`` for ``suite``: from the store in ``cache``, or in memory where that is None.
+
+    Raises InputError as :func:`harness.datasets.parts.store.prepare` does.
+    """
+    from harness.datasets.parts import store
+    if cache is not None:
+        return store.prepare(spec, needs(suite), cache, progress)
+    module = datasets.registry.load(spec.name)
+    store.require_fits(module, spec, needs(suite))
+    return module.load(needs(suite), root=spec.root, download=spec.download, **spec.options)
 
 
 def data_spec(request: Request, profile: SuiteProfile) -> DataSpec:
@@ -227,10 +238,7 @@ def base_spec(request: Request, profile: SuiteProfile, data: Dataset, cache: Pat
 
     Raises InputError for a device or precision that is not to be had, and for settings that do not fit.
     """
-    from harness.device import check_precision, default_precision, resolve_device
-    device = resolve_device(request.device)
-    precision = request.precision or profile.precision
-    precision = default_precision(device) if precision == "auto" else precision
+    device, precision = device_and_precision(request, profile)
     suite, settings = suites.registry.load(request.suite), dict(profile.settings)
     if hasattr(suite, "complete_settings"):
         settings = suite.complete_settings(settings, data, cache, **given(request))
@@ -238,10 +246,22 @@ def base_spec(request: Request, profile: SuiteProfile, data: Dataset, cache: Pat
         settings = suite.Settings(**settings).model_dump(mode="json")
     except ValidationError as error:
         raise InputError(f"profile {request.profile}, {request.suite}.settings: {first_problem(error)}") from None
-    check_precision(device, precision)
     return RunSpec(suite=request.suite, variant="plain", options=profile.options, data=data_spec(request, profile),
                    train=profile.train.model_copy(update={"precision": precision}), settings=settings,
                    device=device, profile=request.profile)
+
+
+def device_and_precision(request: Request, profile: SuiteProfile) -> tuple[str, str]:
+    """Where and in which precision the runs of a request happen. Imports torch.
+
+    Raises InputError for a device that this machine lacks or a precision that the device lacks.
+    """
+    from harness.device import check_precision, default_precision, resolve_device
+    device = resolve_device(request.device)
+    precision = request.precision or profile.precision
+    precision = default_precision(device) if precision == "auto" else precision
+    check_precision(device, precision)
+    return device, precision
 
 
 def same_seed(seed: int) -> Seeds:

@@ -10,7 +10,7 @@ from harness.spec import RunSpec
 
 
 class Display:
-    """A listener for :func:`harness.execute.execute`: one bar for all runs, one for the run in hand.
+    """A listener for :func:`harness.execute.execute`: one bar for all runs, one for each that is being made.
 
     Off a terminal it prints one line per finished run instead.
     """
@@ -22,7 +22,7 @@ class Display:
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
             console=console, disable=not console.is_terminal, transient=True)
         self.all = self.bars.add_task("all runs", total=total, note="")
-        self.one = self.bars.add_task("", total=None, note="", visible=False)
+        self.tasks: dict[str, int] = {}            # by spec: the bars of runs that are being made
 
     def __enter__(self) -> Display:
         self.bars.start()
@@ -34,23 +34,30 @@ class Display:
     def __call__(self, spec: RunSpec, *, stage: str, step: int = 0, total: int | None = None,
                  loss: float | None = None, record: Record | None = None, error: str | None = None,
                  name: str | None = None) -> None:
-        name = f"{name or spec.variant}, seed {spec.seeds.init}"
-        if stage in ("done", "kept"):
+        key, name = spec.model_dump_json(), f"{name or spec.variant}, seed {spec.seeds.init}"
+        if stage in ("done", "kept", "left alone"):
             self.bars.advance(self.all)
-            self.bars.update(self.one, visible=False)
-            self.console.print(summary(name, record, kept=stage == "kept"), highlight=False, markup=False)
-        elif stage == "left alone":
-            self.bars.advance(self.all)
-            self.console.print(f"{name}: {error}", highlight=False, markup=False)
-        elif stage == "start":
-            self.bars.reset(self.one, description=f"{name}: starting", total=None, note="", visible=True)
+            if key in self.tasks:
+                self.bars.remove_task(self.tasks.pop(key))
+            self.say(f"{name}: {error}" if record is None else summary(name, record, kept=stage == "kept"))
+        elif stage == "made elsewhere":
+            self.say(f"{name}: another command is making it; its record will be waited for")
+        elif stage == "note":
+            self.say(f"{name}: {error}")
         else:
             note = "" if loss is None else f"loss {loss:.4f}"
-            self.bars.update(self.one, description=f"{name}: {stage}", completed=step, total=total, note=note)
+            if key not in self.tasks:
+                self.tasks[key] = self.bars.add_task("", total=None, note="")
+            self.bars.update(self.tasks[key], description=f"{name}: {'starting' if stage == 'start' else stage}",
+                             completed=step, total=total, note=note)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(line, highlight=False, markup=False)
 
 
 def summary(name: str, record: Record, *, kept: bool) -> str:
-    """One line for a run that has ended."""
+    """Describe in one line a run that has ended."""
     if record.status != "ok":
         return f"{name}: {record.status}: {record.error}"
     when = "kept from an earlier call" if kept else f"{record.duration_s:.0f} s"

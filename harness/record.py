@@ -29,11 +29,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_serializer, field_validator
+from pydantic_core import PydanticSerializationError
 
 from harness.migrations import SCHEMA, SchemaError, migrated
+from harness.record_form import escaped, formed, parsed
 from harness.spec import Frozen, RunSpec, digest
 
+# A run that ended in one of these says the same again; the others may have been the machine's fault.
+FINAL = ("ok", "diverged")
 PACKAGES = ("torch", "torchvision", "diffusers", "accelerate", "torchmetrics", "torch-fidelity", "monai",
             "numpy", "scipy", "pandas", "scikit-learn", "scikit-image")
 
@@ -55,12 +59,18 @@ class Metric(Frozen):
     n: int                                         # how many cases, samples or timings it comes from
     undefined: int = 0                             # how many of those were undefined and left out
     floor: float | None = None                     # the score of real data under the same protocol
+    processor_share: float | None = None           # of a timing: processor time got / asked for, 0..1; None = unknown
 
     @property
     def fingerprint(self) -> str:
         """Hash of label, unit and protocol: equal fingerprints may stand in one column."""
         known = _fingerprints.get((self.label, self.unit, id(self.protocol)))
         return known or digest({"label": self.label, "unit": self.unit, "protocol": self.protocol})
+
+    @field_validator("protocol")
+    @classmethod
+    def _has_form(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return formed(value, "protocol")
 
     @field_validator("value", mode="before")
     @classmethod
@@ -75,8 +85,8 @@ class Metric(Frozen):
 class Picture(Frozen):
     """One PNG of a run: equal tiles without gaps, so that a report can cut it and set it beside others."""
 
-    rows: int
-    columns: int
+    rows: int = Field(gt=0)
+    columns: int = Field(gt=0)
     caption: str
 
 
@@ -92,12 +102,17 @@ class Record(Frozen):
     duration_s: float
     code: str                                      # fingerprint of the sources that move numbers
     env: dict[str, Any] = Field(default_factory=dict)
-    data: dict[str, Any] = Field(default_factory=dict)  # name, task, split sizes, classes, fingerprint
+    data: dict[str, Any] = Field(default_factory=dict)  # name, fields, split sizes, classes, fingerprint
     cost: dict[str, Metric] = Field(default_factory=dict)     # parameters, MACs, times, memory
     metrics: dict[str, Metric] = Field(default_factory=dict)  # quality on the test split; headline first
     pictures: dict[str, Picture] = Field(default_factory=dict)  # file name -> how it is tiled
 
     model_config = Frozen.model_config | {"populate_by_name": True}
+
+    @field_validator("data", "env")
+    @classmethod
+    def _has_form(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return formed(value, info.field_name)
 
 
 def capture_environment(device: str) -> dict[str, Any]:
@@ -172,6 +187,20 @@ def whole_or_nothing(runs: Path, run_id: str):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def alive(pid: int) -> bool:
+    """Tell whether there is a process of this number that has not ended; one that nobody has waited for has."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):                  # not Linux, or gone at this moment
+        return True
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write under a temporary name and rename, so that no reader sees half a file."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
@@ -180,8 +209,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write ``record.json`` into ``folder``."""
-    (folder / "record.json").write_text(record.model_dump_json(by_alias=True, indent=1) + "\n")
+    """Write ``record.json`` into ``folder``; what has no form in UTF-8 (names of other bytes) as escapes."""
+    try:
+        text = record.model_dump_json(by_alias=True, indent=1)
+    except PydanticSerializationError:
+        text = json.dumps(escaped(record.model_dump(by_alias=True)), ensure_ascii=False, indent=1)
+    (folder / "record.json").write_text(text + "\n", encoding="utf-8")
 
 
 def read_record(folder: Path) -> Record:
@@ -195,7 +228,7 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / "record.json"
     try:
-        return _shared(Record.model_validate(migrated(json.loads(path.read_bytes()))))
+        return _shared(Record.model_validate(migrated(parsed(path.read_bytes()))))
     except SchemaError as error:
         raise ValueError(f"record {path} {error}") from None
     except ValidationError as error:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.measure import time_calls
+from harness.measurement.timing import time_calls
 from harness.record import capture_environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -12,34 +12,67 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import InputError, unknown
+from harness.errors import InputError, one_line, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]                      # keys and indices from the top of the file
+MOST_NODES = 100_000                               # values of one file, with every alias written out
+MOST_LEVELS = 100                                  # of nesting
+
+
+class ShallowLoader(yaml.SafeLoader):
+    """Refuses nesting beyond ``MOST_LEVELS``, for which PyYAML's scanner would take seconds and Python has no stack."""
+
+    level = 0
+
+    def compose_node(self, parent, index):
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(problem=f"nested deeper than {MOST_LEVELS} levels", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
 
 class YamlFile:
     """The content of a YAML file and the line of everything in it.
 
-    Raises InputError where it cannot be read, is not YAML, is not a mapping, or says a key twice.
+    Raises InputError where it cannot be read, is not YAML, is not a mapping, says a key twice, or is beyond measure:
+    aliases of aliases that make more than ``MOST_NODES`` values, or nesting of more than ``MOST_LEVELS``.
     """
 
     def __init__(self, path: Path):
         self.path, self.lines = path, {}
         try:
             text = path.read_text(encoding="utf-8")
-            root = yaml.compose(text, yaml.SafeLoader)
+            root = yaml.compose(text, ShallowLoader)
+            self._measure(root, {})
             self.content = yaml.safe_load(text)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise InputError(f"{path}:{mark.line + 1}: not YAML: {error.problem or error.context}") from None
-        except (yaml.YAMLError, ValueError) as error:      # bytes that are not UTF-8; dates that are none
-            raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        except InputError:
+            raise
+        except Exception as error:             # not UTF-8, a date that is none; PyYAML has many kinds
+            raise InputError(f"{path}: not YAML: {one_line(error)}") from None
         if not isinstance(self.content, dict):
             raise InputError(f"{path}:1: expected a mapping of names to values")
         self._note(root, ())                               # an anchor used twice is told apart by its place
+
+    def _measure(self, node: yaml.Node | None, sizes: dict[int, int]) -> int:
+        """How many values ``node`` is with every alias written out; ``sizes`` are those of the nodes seen before."""
+        if id(node) not in sizes:
+            sizes[id(node)] = 1                            # of one that holds itself: _note refuses it
+            pairs = node.value if isinstance(node, yaml.CollectionNode) else ()
+            inner = (part for item in pairs for part in (item if isinstance(item, tuple) else (item,)))
+            sizes[id(node)] = size = 1 + sum(self._measure(part, sizes) for part in inner)
+            if size > MOST_NODES:
+                raise InputError(f"{self.path}:{node.start_mark.line + 1}: more than {MOST_NODES:,} values, "
+                                 "with its aliases written out")
+        return sizes[id(node)]
 
     def _note(self, node: yaml.Node, place: Place, inside: tuple[yaml.Node, ...] = ()) -> None:
         self.lines[place] = node.start_mark.line + 1

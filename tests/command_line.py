@@ -6,7 +6,8 @@ from harness.cli import main
 
 
 def bench(*args, cwd=None):
-    return CliRunner().invoke(main, [str(arg) for arg in args])
+    # wide, so that no path is broken over two lines, however long the folder of tests is
+    return CliRunner(env={"COLUMNS": "300"}).invoke(main, [str(arg) for arg in args])
 
 
 def refused(result, *words):

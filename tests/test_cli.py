@@ -6,8 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import synthetic_records as synthetic
+from click.testing import CliRunner
 from command_line import bench, refused
 from PIL import Image
+
+from harness.cli import main
+from harness.terminal import REPLACED
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +35,33 @@ def test_list_names_everything():
         assert name in output
 
 
+@pytest.mark.parametrize("charset", ["cp1252", "ascii"])
+def test_a_terminal_without_these_letters_gets_others(charset, tmp_path):
+    out = tmp_path / "café"
+    synthetic.write_output(out, suites=("generation",), seeds=2, variants=("plain", "no_skip"), failures=False,
+                           pictures=False, curves=False)
+    result = CliRunner(charset=charset).invoke(main, ["report", str(out)])
+    assert result.exit_code == 0, result.output
+    words = {"ascii": r"caf\xe9", "cp1252": "café"}[charset]
+    assert words in result.stdout.replace("\n", "") and "plain" in result.stdout
+
+
+def test_in_ascii_a_number_keeps_its_sign():
+    shown = "−0.05 ± 0.01 → ≤ 3 µs, é\N{NO-BREAK SPACE}↑"
+    assert shown.encode("ascii", REPLACED) == rb"-0.05 +- 0.01 -> <= 3 us, \xe9 ^"
+
+
+def test_an_error_of_a_name_with_a_line_break_is_one_line():
+    refused(bench("--suite", "generation", "--variant", "a\nb.py:Net"), r"there is no file a\nb.py")
+
+
+def test_a_network_file_that_is_not_python_is_refused_before_any_run(tmp_path):
+    folder(tmp_path, count=9)
+    (tmp_path / "mine.py").write_text("class Mine\n")
+    refused(segment(tmp_path, "--variant", tmp_path / "mine.py:Mine"), "mine.py:1 is not Python")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("args, words", [
     (("--suite", "segmentatoin"), ("unknown suite", "did you mean 'segmentation'")),
     (("--suite", "generation", "--variants", "plain,no_skp"), ("unknown variant", "did you mean 'no_skip'")),
@@ -38,10 +70,10 @@ def test_list_names_everything():
     (("--suite", "generation", "--profile", "absent.yaml"), ("absent.yaml", "No such file")),
     (("--suite", "generation", "--device", "cdua"), ("unknown device", "did you mean 'cuda'")),
     (("--suite", "efficiency", "--precision", "fp23"), ("unknown precision", "did you mean 'fp32'")),
-    (("--suite", "efficiency", "--dataset", "digits"), ("'digits' is not one for efficiency", "noise")),
+    (("--suite", "segmentation", "--dataset", "noise"), ("'noise' has no masks, which segmentation needs", "cells")),
     (("--suite", "gen"), ("unknown suite", "did you mean 'generation'")),
     (("--suite", "generation", "--seeds", "0"), ("--seeds", "at least 1")),
-    (("--suite", "generation", "--dataset", "cells"), ("'cells' is not one for generation", "digits")),
+    (("--suite", "segmentation", "--dataset", "digits"), ("'digits' has no masks", "digit_scenes")),
     (("--suite", "generation", "--dataset", "digits", "--data", "x"), ("give one of them",)),
     (("--suite", "generation", "--variant", "absent.py:Net"), ("no file absent.py",)),
     (("--suite", "generation", "--inception-weights", "absent.pth"), ("no file absent.pth",)),

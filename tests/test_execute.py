@@ -10,6 +10,8 @@ import pytest
 from harness import execute as execute_module
 from harness.errors import InputError
 from harness.execute import execute
+from harness.execution import Execution
+from harness.executors import local
 from harness.record import read_records
 
 # Networks that misbehave while they are being built: the harness must outlive each of them.
@@ -67,16 +69,17 @@ def test_a_dead_child_is_a_row_and_the_rest_goes_on(network, tiny_data, tiny_spe
 def test_finished_runs_are_not_made_again_but_failed_ones_are(network, tiny_data, tiny_spec, tmp_path):
     data, out = tiny_data("segmentation"), tmp_path / "out"
     plan = [tiny_spec("segmentation", variant=network(name)) for name in ("fine", "raises")]
-    first = execute(plan, data, out, fresh_process=False)
+    first = execute(plan, data, out, how=Execution(in_process=True))
     heard = Heard()
-    again = execute(plan, data, out, fresh_process=False, listener=heard)
+    again = execute(plan, data, out, how=Execution(in_process=True), listener=heard)
     assert again[0] == first[0] and ("fine", "kept") in heard.events
     assert ("raises", "start") in heard.events
 
 
 def test_both_ways_give_the_same_run(tiny_data, tiny_spec, tmp_path):
     spec, data = tiny_spec("segmentation"), tiny_data("segmentation")
-    [here], [there] = (execute([spec], data, tmp_path / str(fresh), fresh_process=fresh) for fresh in (False, True))
+    [here], [there] = (execute([spec], data, tmp_path / str(here), how=Execution(in_process=here))
+                       for here in (True, False))
     assert here.run_id == there.run_id
     assert here.metrics["dice_macro"] == there.metrics["dice_macro"]
 
@@ -123,7 +126,7 @@ def test_results_folder_that_cannot_be_written(tmp_path, tiny_data, tiny_spec):
 
 def test_corrupt_record_is_named_and_left_alone_and_the_rest_goes_on(tiny_data, tiny_spec, tmp_path):
     spec, data, out = tiny_spec("segmentation"), tiny_data("segmentation"), tmp_path / "out"
-    [record] = execute([spec], data, out, fresh_process=False)
+    [record] = execute([spec], data, out, how=Execution(in_process=True))
     path = out / "runs" / record.run_id / "record.json"
     path.write_text("{")
     heard, other = {}, tiny_spec("segmentation", variant="no_skip")
@@ -131,7 +134,7 @@ def test_corrupt_record_is_named_and_left_alone_and_the_rest_goes_on(tiny_data, 
     def listen(spec, **event):
         heard.setdefault(spec.variant, []).append((event["stage"], event.get("error")))
 
-    records = execute([spec, other], data, out, fresh_process=False, listener=listen)
+    records = execute([spec, other], data, out, how=Execution(in_process=True), listener=listen)
     assert [one.spec.variant for one in records] == ["no_skip"]
     [(stage, error)] = heard["plain"]
     assert stage == "left alone" and f"corrupt record {path}" in error
@@ -141,7 +144,7 @@ def test_corrupt_record_is_named_and_left_alone_and_the_rest_goes_on(tiny_data, 
 @pytest.mark.parametrize("exitcode, by_oom, status", [
     (-9, True, "oom"), (-9, False, "failed"), (-11, False, "failed"), (1, False, "failed")])
 def test_what_a_death_means(exitcode, by_oom, status):
-    assert execute_module.death(exitcode, by_oom)[0] == status
+    assert local.death(exitcode, by_oom)[0] == status
 
 
 def test_progress_is_heard_while_the_run_is_going(network, tiny_data, tiny_spec, tmp_path):

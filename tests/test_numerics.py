@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import variants
 from harness.diffusion import NoisePrediction
 from harness.losses import NAMES, segmentation_loss
-from harness.train import make_accelerator
+from harness.training.train import make_accelerator
 
 SIDE, WIDTH, BATCH, CONTEXT = 32, 8, 2, (3, 6)
 USES = {"segmentation": dict(in_channels=3, out_channels=5, image_size=SIDE),

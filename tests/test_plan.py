@@ -18,15 +18,20 @@ from harness.plan import (
     read_profile,
     swept,
 )
+from harness.spec import DataSpec
 
 
 @pytest.mark.parametrize("name", profile_names())
 @pytest.mark.parametrize("suite", suites.registry.names())
 def test_every_shipped_profile_gives_valid_runs(name, suite, tmp_path):
     request = Request(suite=suite, profile=name)
-    data = load_data(data_spec(request, read_profile(name, suite)), suite)
-    plan = make_plan(request, data, tmp_path)
     profile = read_profile(name, suite)
+    spec = data_spec(request, profile)
+    counts = {key: value for key, value in spec.options.items() if key in ("train", "validation", "test")}
+    assert all(count > 0 for count in counts.values())
+    few = {**spec.options, **dict.fromkeys(counts, 2)}             # drawing all that a profile asks for takes seconds
+    data = load_data(spec.model_copy(update={"options": few}), suite)
+    plan = make_plan(request, data, tmp_path)
     named = variants.names() if profile.variants == ("all",) else profile.variants
     cells = math.prod(len(values) for values in profile.sweep.values())
     assert len(plan) == cells * len(named) * profile.seeds
@@ -165,3 +170,14 @@ def test_half_precision_with_five_bits_of_exponent_needs_a_gpu(asked, tmp_path):
 def test_unknown_precision():
     with pytest.raises(InputError, match="unknown precision 'fp61'; did you mean 'fp16'"):
         check_names(Request(suite="efficiency", precision="fp61"))
+
+
+def test_a_data_set_serves_every_suite_whose_fields_it_holds():
+    for dataset, suite in (("digits", "generation"), ("digits", "efficiency"), ("cells", "generation"),
+                           ("cells", "segmentation"), ("noise", "generation")):
+        check_names(Request(suite=suite, dataset=dataset))
+    with pytest.raises(InputError, match="data set 'digits' has no masks, which segmentation needs; these have: cells, "
+                                         "digit_scenes, folder$"):
+        check_names(Request(suite="segmentation", dataset="digits"))
+    with pytest.raises(InputError, match="'digits': load.. got an unexpected keyword argument 'colour'"):
+        load_data(DataSpec(name="digits", options={"colour": 1}), "generation")

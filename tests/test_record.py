@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -93,6 +94,25 @@ def test_corrupt_record_is_named_and_the_rest_still_read(tmp_path, content, says
         read_record(bad)
 
 
+@pytest.mark.parametrize("place, value, says", [
+    (("data", "classes"), 5, "data: .*classes"), (("data", "splits"), [3], "data: .*splits"),
+    (("env", "memory_bytes"), "much", "env: .*memory_bytes"), (("env", "packages"), None, "env: .*packages"),
+    (("metrics", "dice_macro", "protocol"), {"classes": 3}, "protocol: .*classes"),
+    (("metrics", "dice_macro", "protocol"), {"sigma": math.nan}, "NaN is no number"),
+    (("spec", "options"), {"width": -math.inf}, "-Infinity is no number"),
+    (("pictures",), {"a.png": {"rows": -1, "columns": 2, "caption": ""}}, "rows: Input should be greater than 0")])
+def test_a_record_whose_parts_have_another_form_is_named(tmp_path, place, value, says):
+    save(tmp_path, record("b" * 16))
+    path = tmp_path / ("b" * 16) / "record.json"
+    content = part = json.loads(path.read_text())
+    for key in place[:-1]:
+        part = part.setdefault(key, {})
+    part[place[-1]] = value
+    path.write_text(json.dumps(content))
+    records, [problem] = read_records(tmp_path)
+    assert not records and re.search(says, problem) and str(path) in problem and "\n" not in problem
+
+
 def test_other_schema_is_named(tmp_path):
     folder = save(tmp_path, record())
     content = json.loads((folder / "record.json").read_text())
@@ -169,6 +189,21 @@ def test_oldest_first(tmp_path):
     save(tmp_path, record("b" * 16, started="2026-01-02T00:00:00+00:00"))
     save(tmp_path, record("c" * 16, started="2026-01-01T00:00:00+00:00"))
     assert [r.run_id[0] for r in read_records(tmp_path)[0]] == ["c", "b"]
+
+
+@pytest.mark.parametrize("escape", [True, False], ids=["as an escape", "as it is written here"])
+def test_half_characters_are_read_and_written_as_escapes(tmp_path, escape):
+    """As names of files hold them that are not UTF-8: no page, terminal or file takes them."""
+    one = record(error="caf\udce9", cost={"macs": metric(protocol={"file \ud800": "\ud83d\ude00"})},
+                 data={"classes": ["\udce9"]})
+    save(tmp_path, one)
+    if escape:                                         # as json.dumps of a name writes it
+        content = json.dumps(one.model_dump(by_alias=True))
+        (tmp_path / one.run_id / "record.json").write_text(content)
+    [found], problems = read_records(tmp_path)
+    assert not problems and found.error == r"caf\udce9" and found.data["classes"] == [r"\udce9"]
+    found.model_dump_json()
+    assert list(found.cost["macs"].protocol) == [r"file \ud800"]
 
 
 def test_environment_names_machine_and_versions():

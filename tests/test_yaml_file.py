@@ -43,6 +43,10 @@ def test_a_good_file_is_its_model(tmp_path):
     ("name: a\nspare:\n  spokes: 3\n  hub: 1\n", 4, "unknown entry 'hub' (known: spokes)"),
     ("name: a\nloads:\n  - spokes: 3\n  - spokes: 0\n", 4, "loads.1.spokes: Input should be greater than 0"),
     ("wheels: {}\n", 1, "name: Field required"),
+    ("name: a\nwheels: " + "{a: " * 1500 + "}" * 1500 + "\n", 2, "nested deeper than 100 levels"),
+    ("name: a\nwheels: " + "{" * 1500 + "\n", 2, "nested deeper than 100 levels"),
+    ("a0: &a0 [1, 1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(40)), 16,
+     "more than 100,000 values, with its aliases written out"),
     ("name: !!python/object/apply:os.system [true]\n", 1, "not YAML: could not determine a constructor"),
 ])
 def test_every_mistake_has_its_line(tmp_path, text, line, says):
@@ -58,6 +62,13 @@ def test_a_missing_file_and_bytes_that_are_not_text(tmp_path):
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe\x00")
     with pytest.raises(InputError, match="not YAML"):
         YamlFile(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize("value", ["!!int ''", "!!float ''", "!!bool maybe", "2026-99-99", "9" * 5000])
+def test_a_value_that_pyyaml_cannot_make_is_one_line(tmp_path, value):
+    with pytest.raises(InputError, match="not YAML") as caught:
+        read(tmp_path, f"name: a\nwheels: {value}\n")
+    assert "\n" not in str(caught.value)
 
 
 def test_anchors_that_hold_themselves_end(tmp_path):

@@ -30,7 +30,7 @@ class FolderRegistry:
         return (ast.get_docstring(tree) or "").partition("\n")[0]
 
     def constant(self, name: str, constant: str):
-        """The value of a module-level literal such as ``TASKS``, or None."""
+        """The value of a module-level literal such as ``FIELDS``, or None."""
         for node in ast.parse((self.folder / f"{name}.py").read_text()).body:
             if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == constant for t in node.targets):
                 return ast.literal_eval(node.value)

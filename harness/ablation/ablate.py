@@ -17,6 +17,7 @@ from rich.table import Table
 from harness.ablation.manifest import Looks, Manifest, Part, arm_key, read_manifest, write_manifest
 from harness.ablation.study import MATCHES, Study, read_study
 from harness.errors import InputError, unknown
+from harness.execution import Execution
 from harness.plan import Request
 
 AUTO_MAX_SEEDS = 20
@@ -35,7 +36,8 @@ class Asked:
     tune: int | None = None
     dry_run: bool = False
     out: Path | None = None
-    in_process: bool = False
+    how: Execution = Execution()                   # where runs happen, and how many at a time
+    track: tuple[str, ...] = ()                    # names of trackers
 
 
 def ablate(asked: Asked, console: Console) -> int:
@@ -68,7 +70,7 @@ def ablate(asked: Asked, console: Console) -> int:
     from harness.execute import prepare
     prepare(out)                                   # only now: a study that is refused leaves no folder behind
     manifest = continued(manifest, out)
-    sweep = Sweep(manifest, data, out, console, fresh_process=not asked.in_process)
+    sweep = Sweep(manifest, data, out, console, how=asked.how, track=asked.track)
     if tune:
         sweep.tune(tune)
     sweep.run()
@@ -107,9 +109,10 @@ def _how(manifest: Manifest) -> str:
 class Sweep:
     """The runs of a study. ``bad`` are those that did not end well."""
 
-    def __init__(self, manifest: Manifest, data: dict[str, Any], out: Path, console: Console, *, fresh_process: bool):
+    def __init__(self, manifest: Manifest, data: dict[str, Any], out: Path, console: Console, *, how: Execution,
+                 track: tuple[str, ...] = ()):
         self.manifest, self.data, self.out, self.console = manifest, data, out, console
-        self.fresh_process = fresh_process
+        self.how, self.track = how, track
         self.bad: list = []
 
     def tune(self, trials: int) -> None:
@@ -123,7 +126,7 @@ class Sweep:
             new = [arm for arm in part.arms if arm.key not in tuned]
             arms = tune_arms(new, self.data[part.suite], self.out, trials=trials, curve=part.curve,
                              direction=registry.constant(part.suite, "CURVES")[part.curve],
-                             fresh_process=self.fresh_process, console=self.console)
+                             how=self.how, console=self.console)
             tuned |= {old.key: arm for old, arm in zip(new, arms, strict=True)}
             # an arm that two matchings share was tuned once; the match stays each part's own
             parts.append(part.model_copy(update={"arms": tuple(
@@ -164,19 +167,21 @@ class Sweep:
         from harness.ablation.study_plan import runs_of
         from harness.execute import execute
         from harness.progress import Display
+        from harness.tracking import Tracking
         suites: dict[str, list[Part]] = {}
         for part in self.manifest.parts:
             suites.setdefault(part.suite, []).append(part)
-        plans = [(suite, runs_of(tuple(parts), seed)) for seed in seeds for suite, parts in suites.items()]
-        with Display(self.console, sum(len(plan) for _, plan in plans)) as display:
-            for suite, plan in plans:
-                names = {key: f"{suite}: {name}" for key, (name, _) in plan.items()}
+        plans = {suite: [runs_of(tuple(parts), seed) for seed in seeds] for suite, parts in suites.items()}
+        with Display(self.console, sum(len(seed) for plan in plans.values() for seed in plan)) as display:
+            listener = Tracking(self.track, self.out, display)
+            for suite, plan in plans.items():
+                names = {key: f"{suite}: {name}" for seed in plan for key, (name, _) in seed.items()}
 
                 def listen(spec, names=names, **event):
-                    display(spec, name=names[arm_key(spec)], **event)
+                    listener(spec, name=names[arm_key(spec)], **event)
 
-                records = execute([spec for _, spec in plan.values()], self.data[suite], self.out,
-                                  fresh_process=self.fresh_process, listener=listen)
+                records = execute([spec for seed in plan for _, spec in seed.values()], self.data[suite], self.out,
+                                  how=self.how, listener=listen)
                 self.bad += [record for record in records if record.status != "ok"]
 
     def write(self) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from harness.ablation.matching import Match
 from harness.ablation.study import Change, Matching, Study
 from harness.errors import InputError
+from harness.record_form import parsed
 from harness.spec import Frozen, RunSpec, Seeds, digest
 
 SCHEMA = 1
@@ -105,7 +106,7 @@ def arm_key(spec: RunSpec) -> str:
 def write_manifest(out: Path, manifest: Manifest) -> Path:
     """``out/study.json``, replaced whole. Raises OSError where it cannot be written."""
     path, temporary = out / FILE, out / f".{FILE}.unfinished"
-    temporary.write_text(manifest.model_dump_json(by_alias=True, indent=1) + "\n")
+    temporary.write_text(manifest.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
     return path
 
@@ -116,9 +117,13 @@ def read_manifest(out: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        manifest = Manifest.model_validate_json(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        content = parsed(path.read_bytes())
+    except OSError as error:
         raise InputError(f"unreadable {path}: {error}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
+        raise InputError(f"corrupt {path}: {error}") from None
+    try:
+        manifest = Manifest.model_validate(content)
     except ValidationError as error:
         problem: dict[str, Any] = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])

@@ -78,7 +78,7 @@ class Prober:
         return second
 
     def _cached(self) -> set[str]:
-        return {path.name for path in (self.folder / "cache").iterdir()}
+        return {path.name for path in (self.folder / "cache").iterdir()} - {"data"}      # stored before the run begins
 
     def _measure(self, spec: RunSpec) -> Probe | str:
         tiny, events = probe_spec(spec), []
@@ -110,7 +110,7 @@ def probe_spec(spec: RunSpec) -> RunSpec:
 def losses(folder: Path) -> list[tuple[int, float]]:
     """(step, seconds of training so far) of every look at the loss; [] where there are none."""
     try:
-        with (folder / "curves.csv").open(newline="") as file:
+        with (folder / "curves.csv").open(newline="", encoding="utf-8") as file:
             return [(int(row["step"]), float(row["seconds"])) for row in csv.DictReader(file) if row["name"] == "loss"]
     except (OSError, KeyError, ValueError):
         return []

@@ -12,6 +12,8 @@ import math
 import statistics
 from collections.abc import Callable
 
+from harness import networks
+from harness.errors import one_line
 from harness.spec import canonical_json
 from variants.parts.sizes import Fine, Scaled
 
@@ -28,7 +30,7 @@ def step_ms(model, inputs: tuple) -> tuple[float, float]:
     """Median time of forward and backward in ms, and its noise: half the quartiles' distance / the median."""
     import torch
 
-    from harness.measure import time_calls
+    from harness.measurement.timing import time_calls
 
     model.to(memory_format=torch.channels_last).train()            # as in a run
 
@@ -53,7 +55,7 @@ class Arm:
         import torch
 
         device = self.inputs[0].device
-        with torch.device(device):
+        with networks.contained(), torch.device(device):
             model = self.factory(**{**self.arguments, **options})
         return model.to(device)                    # a factory may have put a part elsewhere
 
@@ -77,9 +79,10 @@ class Arm:
         key = canonical_json(options)
         if key not in self.seen:
             try:
-                value = self.measure(options)[0]
+                with networks.contained():
+                    value = self.measure(options)[0]
             except Exception as error:             # anyone's network, which may refuse a size in any way
-                value, self.problem = None, " ".join(str(error).split())[:200] or type(error).__name__
+                value, self.problem = None, one_line(error, 200)
             self.seen[key] = (value, options)
         return self.seen[key][0]
 

@@ -21,7 +21,7 @@ from harness.ablation import matching
 from harness.ablation.manifest import Part, PlannedArm
 from harness.ablation.study import ArmDesign, Change, Matching, Study, SuitePart
 from harness.dataset import Dataset
-from harness.errors import InputError, unknown
+from harness.errors import InputError, one_line, unknown
 from harness.plan import (
     Request,
     SuiteProfile,
@@ -57,7 +57,7 @@ def plan_suite(study: Study, file: YamlFile, designs: tuple[ArmDesign, ...], req
     suite_part = study.suites[request.suite]
     profile = changed_profile(read_profile(request.profile, request.suite), suite_part, request, file)
     spec_of_data = data_spec(request, profile)
-    data = load_data(spec_of_data, request.suite)
+    data = load_data(spec_of_data, request.suite, cache)
     base = base_spec(request, profile, data, cache)
     maker = ArmMaker(file, suites.registry.load(request.suite), data, base)
     arms = tuple(maker.arm(design) for design in designs)
@@ -147,7 +147,8 @@ class ArmMaker:
         from harness.run import count
         factory, arguments, inputs = self.network(spec)
         try:
-            count(factory, arguments, inputs)
+            with networks.contained():
+                count(factory, arguments, inputs)
         except TypeError as error:
             option = re.search(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
             if option is None:
@@ -155,11 +156,11 @@ class ArmMaker:
             known = arguments_of(factory, option[1]) - set(CONTRACT)
             raise self.file.error((*design.place, f"options.{option[2]}"),
                                   unknown(f"option of {spec.variant}:", option[2], known)) from None
-        except (ValueError, AssertionError, RuntimeError) as error:
+        except Exception as error:                 # other people's code
             raise self._refused(design, spec, error) from None
 
     def _refused(self, design: ArmDesign, spec: RunSpec, error: Exception) -> InputError:
-        words = " ".join(str(error).split()) or type(error).__name__
+        words = one_line(error)
         keys = [key for key in design.change if key.startswith("options.")]
         about = next((key for key in keys if key.partition(".")[2] in words), keys[0] if keys else "")
         return self.file.error((*design.place, about), f"{spec.variant} cannot be built so: {words}")

@@ -21,6 +21,7 @@ from harness import execute as execution
 from harness.ablation.manifest import PlannedArm, Trial, Tuning
 from harness.dataset import Dataset
 from harness.errors import InputError
+from harness.execution import LOCAL, Execution
 from harness.progress import Display
 from harness.record import Record
 from harness.spec import RunSpec, Seeds
@@ -36,7 +37,7 @@ Direction = Literal["higher", "lower"]
 
 
 def tune_arms(arms: Sequence[PlannedArm], data: Dataset, out: Path, *, trials: int, curve: str, direction: Direction,
-              factor: float = 10.0, seed: int = TUNING_SEED, fresh_process: bool = True,
+              factor: float = 10.0, seed: int = TUNING_SEED, how: Execution = LOCAL,
               console: Console | None = None, execute=execution.execute) -> list[PlannedArm]:
     """Every arm with the best learning rate of ``trials``, each between its own rate / ``factor`` and x ``factor``.
 
@@ -75,7 +76,7 @@ def tune_arms(arms: Sequence[PlannedArm], data: Dataset, out: Path, *, trials: i
                 def listen(spec: RunSpec, **event) -> None:
                     display(spec, name=f"{arm.name}, {LABEL} {rate:.{DIGITS}g}", **event)
 
-                records = execute([trial_spec(arm.spec, rate, seed)], data, out, fresh_process=fresh_process,
+                records = execute([trial_spec(arm.spec, rate, seed)], data, out, how=how,
                                   listener=listen)
                 if not records:
                     raise InputError(f"a trial of arm {arm.name!r} under {out} has a record that cannot be read; "
@@ -160,7 +161,7 @@ def trial_value(record: Record, out: Path, curve: str) -> float | None:
         return None
     path = out / "runs" / record.run_id / "curves.csv"
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["name"] == curve]
         last = float(rows[-1]["value"])
     except (OSError, KeyError, ValueError) as error:

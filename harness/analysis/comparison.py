@@ -279,7 +279,7 @@ def _titles(firsts: list[Record]) -> list[str]:
         same[f"{record.spec.suite.capitalize()} on {data_name(record)}"].append(i)
     titles = [""] * len(firsts)
     for title, places in same.items():
-        identities = [{**firsts[i].spec.model_copy(update={"variant": "", "options": {}, "seeds": Seeds()}).identity(),
+        identities = [{**firsts[i].spec.model_copy(update={"variant": "", "options": {}, "seeds": Seeds()}).complete(),
                        "data content": firsts[i].data.get("fingerprint")} for i in places]
         for i, note in zip(places, differences(identities), strict=True):
             titles[i] = f"{title} ({note})" if note else title

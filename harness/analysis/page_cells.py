@@ -35,6 +35,10 @@ def csv_cells(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(lines))
     except csv.Error as error:
         raise ValueError(str(error)) from None
+    groups = list(dict.fromkeys(row.get("group") for row in rows))
+    for row in rows:                               # a comparison's id is a name: what counts is who shares it
+        if row.get("group"):
+            row["group"] = f"comparison {groups.index(row['group']) + 1}"
     columns = rows[0] if rows else {}
     names = ["run_id"] if "run_id" in columns else [name for name in ROW_NAMES if name in columns]
     for i, row in enumerate(rows, 2):

@@ -19,7 +19,7 @@ from PIL import Image
 from harness.analysis.recount_timings import recount_timings
 from harness.analysis.run_files import Run
 from harness.record import Metric
-from harness.spec import digest
+from harness.spec import default_tables, digest
 
 TOLERANCE = 1e-6                                   # relative; of a mean whose cases were written as text
 BACKGROUND = "background"                          # left out of means over classes (harness/metrics/overlap.py)
@@ -89,11 +89,11 @@ def check_id(run: Run, findings: Findings, file: str) -> None:
     if data is None:
         findings.unchecked["run_id: the run ended before its data was read"].append(file)
         return
-    # The spec as it was written, too: a field that came later has no say in the id of an earlier record.
-    spec = json.loads((run.folder / "record.json").read_text())["spec"]
+    # Ids were once those of the whole spec as it was written; now, of what differs from the defaults of their time.
+    spec = json.loads((run.folder / "record.json").read_bytes())["spec"]
     written = {key: value for key, value in spec.items() if key != "profile"}
     written["data"] = {key: spec["data"].get(key) for key in ("name", "options")}
-    possible = (record.spec.run_id(code=record.code, data=data),
+    possible = (*(record.spec.run_id(code=record.code, data=data, schema=schema) for schema in default_tables()),
                 digest({"spec": written, "code": record.code, "data": data}))
     recomputed = run.folder.name if run.folder.name in possible else possible[0]
     findings.compare(file, "run_id (hash of spec, code and data)", run.folder.name, recomputed)
@@ -215,7 +215,7 @@ def check_files(run: Run, findings: Findings, folder: str) -> None:
         try:
             with Image.open(run.folder / name) as image:
                 width, height = image.size
-        except OSError:
+        except (OSError, ValueError, Image.DecompressionBombError):
             findings.wrong(f"{folder}/{name}", "picture", "listed in record.json", "absent or no picture")
             continue
         findings.compare(f"{folder}/{name}", f"size in {picture.columns} x {picture.rows} tiles",

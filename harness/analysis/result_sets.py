@@ -167,7 +167,7 @@ def _alone(pairs: list[Pair]) -> list[str]:
             lines.append(f"{label}: only in {'A' if its[0].a else 'B'}")
             continue
         firsts = [next(iter((pair.a or pair.b).values())).record for pair in its]
-        notes = differences([{**one.spec.model_copy(update={"seeds": Seeds()}).identity(),
+        notes = differences([{**one.spec.model_copy(update={"seeds": Seeds()}).complete(),
                               "data content": one.data.get("fingerprint")} for one in firsts])
         lines.append(f"{label}: not compared, since it differs: " + " / ".join(
             f"{'A' if pair.a else 'B'}: {note}" for pair, note in zip(its, notes, strict=True)))

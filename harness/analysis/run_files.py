@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.errors import one_line
 from harness.record import Record
 
 COLUMNS = {"curves.csv": ["step", "name", "value"], "cases.csv": ["case", "metric", "class", "value"]}
-TYPES = {"step": int, "value": float}              # of a column in a file as the suites write it; else text
+LARGEST_STEP = 2 ** 53                             # beyond it whole numbers have no exact float
+TYPES = {"step": int, "seconds": float, "value": float}    # of a column in a file as the suites write it; else text
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,32 @@ def read_rows(run: Run, name: str, problems: list[str]) -> pd.DataFrame | None:
     return None if columns is None else pd.DataFrame(columns)
 
 
-def read_columns(run: Run, name: str, problems: list[str]) -> dict[str, Sequence] | None:
-    """As :func:`read_rows`, as column -> its cells: for those who read a thousand files into one table."""
-    path = run.folder / name
+def read_columns(run: Run, name: str, problems: list[str], also: Sequence[str] = ()) -> dict[str, Sequence] | None:
+    """As :func:`read_rows`, as column -> its cells: for those who read a thousand files into one table.
+
+    ``also`` names columns to be read beside those of COLUMNS.
+    """
+    path, names = run.folder / name, [*COLUMNS[name], *also]
     if not path.exists():
         return None
     try:
-        columns = _plain_columns(path, COLUMNS[name])
+        columns = _plain_columns(path, names)
         if columns is None:
-            rows = pd.read_csv(path, usecols=COLUMNS[name])
+            rows = pd.read_csv(path, usecols=names)
             columns = {**{key: rows[key] for key in rows}, "value": pd.to_numeric(rows["value"])}
+        if "step" in columns:
+            _check_steps(columns["step"])
         return columns
-    except (OSError, ValueError) as error:         # pandas' parser errors are ValueErrors
-        problems.append(f"unreadable {path.parent.name}/{name}: {str(error).splitlines()[0]}")
+    except (OSError, ValueError, OverflowError) as error:      # pandas' parser errors are ValueErrors
+        problems.append(f"unreadable {path.parent.name}/{name}: {one_line(error)}")
         return None
+
+
+def _check_steps(steps: Sequence) -> None:
+    """Raise ValueError where a step is no number that an axis can have."""
+    bad = next((step for step in steps if not isinstance(step, numbers.Real) or not abs(step) < LARGEST_STEP), None)
+    if bad is not None:
+        raise ValueError(f"step {str(bad)[:40]} is no number of a step")
 
 
 def _plain_columns(path: Path, columns: Sequence[str]) -> dict[str, list] | None:

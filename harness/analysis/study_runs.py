@@ -135,12 +135,12 @@ def curves(runs: Runs, name: str) -> dict[int, Curve]:
 def _curve(run: Run, name: str) -> Curve | None:
     """None where the file is missing, bad or without that curve. Not by pandas, which takes 1 ms for every file."""
     try:
-        lines = (run.folder / "curves.csv").read_text().splitlines()
+        lines = (run.folder / "curves.csv").read_text(encoding="utf-8").splitlines()
         if not lines or lines[0].split(",") != HEADER:
             return None
         rows = [row for row in csv.reader(line for line in lines if name in line) if row[2] == name]
         points = [(float(step), float(seconds), float(value or "nan")) for step, seconds, _, value in rows]
-    except (OSError, ValueError, IndexError):      # a bad file is named where it is drawn: comparison.read_rows
+    except (OSError, ValueError, IndexError, csv.Error):      # bad files are named where they are drawn
         return None
     return Curve(*zip(*points, strict=True)) if points else None
 

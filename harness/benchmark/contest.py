@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from harness.compilation import compilation
 from harness.device import default_precision
-from harness.measure import synchronize
+from harness.measurement.timing import synchronize
 from harness.spec import TrainSpec
-from harness.train import train
+from harness.training.batches import Batches
+from harness.training.train import Runtime, train
 
 OURS = "ours"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 25                  # where --rounds does not say
@@ -144,13 +145,13 @@ class Over(Exception):
 
 
 def train_among(others: Mapping[str, Callable[[], object]], effort: Effort, model: nn.Module,
-                loss: Callable[[nn.Module, Any], Tensor], batches: Iterator[Any], accelerator: Accelerator,
+                loss: Callable[[nn.Module, Any], Tensor], batches: Batches, accelerator: Accelerator,
                 budget: TrainSpec = BUDGET, **options) -> Timed:
     """Time a step of the project's own training loop against one call of each of ``others``.
 
-    The loop is :func:`harness.train.train`, unchanged, in one piece. It asks for a loss once in every step; that is
-    where the others take their turns, so a step is timed from one such moment to the next, with all it does between.
-    ``options`` go to the loop.
+    The loop is :func:`harness.training.train.train`, unchanged, in one piece. It asks for a loss once in every step;
+    that is where the others take their turns, so a step is timed from one such moment to the next, with all it does
+    between. ``options`` go to the loop's :class:`Runtime`.
     """
     timed = Timed()
     turns = alternate({OURS: None, **others}, timed, effort, accelerator.device)
@@ -162,7 +163,7 @@ def train_among(others: Mapping[str, Callable[[], object]], effort: Effort, mode
         return loss(network, batch)
 
     try:
-        train(model, refereed, batches, budget, accelerator, **options)
+        train(model, refereed, batches, budget, Runtime(accelerator, **options))
     except Over:
         return timed
     raise AssertionError(f"training ended after {budget.steps} steps, before the trial did")

@@ -28,8 +28,8 @@ from harness.benchmark.same_network import (
     trial,
 )
 from harness.diffusion import NoisePrediction
-from harness.measure import synchronize
-from harness.train import make_accelerator
+from harness.measurement.timing import synchronize
+from harness.training.train import make_accelerator
 from variants.parts.attention import SelfAttention
 from variants.parts.blocks import ResidualBlock
 from variants.parts.diffusion_unet import DiffusionUNet

@@ -11,6 +11,7 @@ from harness.benchmark.contest import Asked
 from harness.benchmark.overhead import DefaultRun
 from harness.benchmark.result import Contest, Contestant, Trial, compared
 from harness.execute import execute, prepare
+from harness.execution import LOCAL, Execution
 from harness.metrics.classifier import classifier_extractor
 from harness.plan import same_seed
 
@@ -19,7 +20,7 @@ JUDGED, WHOLE = "evaluation", "whole run"
 GOAL = 0.15
 
 
-def run(asked: Asked, profile: str = "quick", *, fresh_process: bool = True) -> Contest:
+def run(asked: Asked, profile: str = "quick", *, how: Execution = LOCAL) -> Contest:
     """The contest: one run of ``plain``, or up to MOST_RUNS where ``rounds`` says so, each with its own seed.
 
     Raises RuntimeError for a run that did not end well.
@@ -43,7 +44,7 @@ def run(asked: Asked, profile: str = "quick", *, fresh_process: bool = True) -> 
                 moments[stage] = time.perf_counter()
 
             spec = default.spec.model_copy(update={"seeds": same_seed(seed)})
-            record = execute([spec], default.data, out, fresh_process=fresh_process, listener=hear)[0]
+            record = execute([spec], default.data, out, how=how, listener=hear)[0]
             if record.status != "ok":
                 raise RuntimeError(f"the run ended as {record.status}: {record.error}")
             seconds[JUDGED].append(moments["done"] - moments["judging"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from harness.diffusion import NoisePrediction
 from harness.plan import Request, base_spec, data_spec, load_data, read_profile
 from harness.spec import RunSpec
 from harness.suites import registry
-from harness.train import LOG_EVERY, make_accelerator
+from harness.training.train import LOG_EVERY, make_accelerator, on_device
 
 BARE = "bare loop"
 SECONDS = 30.0
@@ -36,7 +37,7 @@ class DefaultRun:
     def of(cls, asked: Asked, profile: str) -> DefaultRun:
         request = Request(suite="generation", profile=profile, device=asked.device, precision=asked.precision)
         budget = read_profile(profile, request.suite)
-        data = load_data(data_spec(request, budget), request.suite)
+        data = load_data(data_spec(request, budget), request.suite, asked.cache)
         spec = base_spec(request, budget, data, asked.cache)
         return cls(spec, data, registry.load(request.suite).Settings(**spec.settings))
 
@@ -56,9 +57,8 @@ def run(asked: Asked, profile: str = "quick") -> Contest:
         arguments = {**suite.network_arguments(default.data, default.settings), **spec.options}
         return networks.factory(spec.variant)(**arguments).to(device, memory_format=torch.channels_last)
 
-    def batches():
-        return suite.noisy_batches(default.data.train, default.settings, suite.num_classes(default.data), batch_size,
-                                   spec.seeds.data, device)
+    batches = suite.NoisyImages(default.data.train, default.settings, suite.num_classes(default.data), batch_size,
+                                spec.seeds.data)
 
     def loss(model: nn.Module, batch: tuple) -> Tensor:
         return diffusion.loss(model, *batch)
@@ -68,14 +68,15 @@ def run(asked: Asked, profile: str = "quick") -> Contest:
         receiver.recv()
 
     fused = device.type in ("cpu", "cuda")
-    bare = PlainLoop(network(), loss, batches(), asked.precision, device, fused=fused)
+    made = (on_device(batches[step], device) for step in itertools.count())
+    bare = PlainLoop(network(), loss, made, asked.precision, device, fused=fused)
     budget = BUDGET.model_copy(update={"batch_size": batch_size, "precision": asked.precision})
     # Between two looks at the loss lie LOG_EVERY steps, so every turn of ours has its share of them. Where batches are
     # made ahead, two are made in the other's turn: a turn is long enough for these not to count.
     calls = LOG_EVERY if device.type == "cpu" else 10 * LOG_EVERY
-    timed = train_among({BARE: bare}, asked.effort(SECONDS, calls=calls), network(), loss, batches(), accelerator,
+    timed = train_among({BARE: bare}, asked.effort(SECONDS, calls=calls), network(), loss, batches, accelerator,
                         budget, progress=progress)
-    labels = {OURS: f"harness.train, {asked.precision}", BARE: f"{BARE}, {asked.precision}"}
+    labels = {OURS: f"harness.training, {asked.precision}", BARE: f"{BARE}, {asked.precision}"}
     contestants = {name: Contestant(label=labels[name], seconds=seconds, first_s=timed.first_s[name],
                                     images=batch_size) for name, seconds in timed.seconds.items()}
     trial = Trial(name="training step", contestants=contestants, calls_per_turn=timed.calls_per_turn,

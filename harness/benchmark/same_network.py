@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,7 @@ from harness.benchmark.contest import (
 from harness.benchmark.result import Check, Contestant, Trial, compared
 from harness.diffusion import NoisePrediction
 from harness.measure import count_macs, count_parameters
-from harness.train import make_accelerator
+from harness.training.train import make_accelerator
 
 BATCHES = 4                                        # of random images, made beforehand and used again and again
 TIMESTEPS = 1000
@@ -70,8 +70,15 @@ def ready(network: nn.Module, device: str, compiled: bool, *, channels_last: boo
     return network
 
 
-def random_batches(pair: Pair, device: str, *, channels_last: bool = False) -> Iterator[Batch]:
-    """The same few, for ever."""
+class Repeated(list):
+    """A few batches, again and again: by step, as training takes them."""
+
+    def __getitem__(self, step: int) -> Batch:
+        return super().__getitem__(step % len(self))
+
+
+def random_batches(pair: Pair, device: str, *, channels_last: bool = False) -> Repeated:
+    """Make a few batches of random images, on the device."""
     generator = torch.Generator().manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     made = []
@@ -82,7 +89,7 @@ def random_batches(pair: Pair, device: str, *, channels_last: bool = False) -> I
         context = torch.randint(pair.classes, (pair.batch_size,), generator=generator) if pair.classes else None
         made.append((images.to(device, memory_format=layout), noise.to(device, memory_format=layout), t.to(device),
                      None if context is None else context.to(device)))
-    return itertools.cycle(made)
+    return Repeated(made)
 
 
 def their_loss(pair: Pair, scheduler) -> Callable[[nn.Module, Batch], Tensor]:
@@ -94,13 +101,14 @@ def their_loss(pair: Pair, scheduler) -> Callable[[nn.Module, Batch], Tensor]:
 
 
 def training(pair: Pair, asked: Asked, seconds: float, goals: dict[str, float], compiled: bool = False) -> Trial:
-    """A step of :func:`harness.train.train` against the loop that people write."""
+    """A step of :func:`harness.training.train.train` against the loop that people write."""
     asked.say("training step" + ", compiled" * compiled)
     accelerator = make_accelerator(asked.device, asked.precision)
     diffusion, device = NoisePrediction(TIMESTEPS, "linear"), accelerator.device
     others = {key(pair, precision): PlainLoop(ready(pair.theirs(), asked.device, compiled),
                                               their_loss(pair, diffusion.scheduler),
-                                              random_batches(pair, asked.device), precision, device)
+                                              itertools.cycle(random_batches(pair, asked.device)),
+                                              precision, device)
               for precision in asked.peer_precisions}
     budget = BUDGET.model_copy(update={"batch_size": pair.batch_size, "precision": asked.precision,
                                        "compile": compiled})
@@ -118,7 +126,7 @@ def inference(pair: Pair, asked: Asked, seconds: float, goals: dict[str, float],
     accelerator = make_accelerator(asked.device, asked.precision)
     ours = ready(pair.ours(), asked.device, compiled, channels_last=True).eval()
     theirs = ready(pair.theirs(), asked.device, compiled).eval()
-    x, _, t, context = next(random_batches(pair, asked.device))
+    x, _, t, context = random_batches(pair, asked.device)[0]
     own_x = x.to(memory_format=torch.channels_last)
 
     def call_ours() -> None:
@@ -140,7 +148,7 @@ def agreement(pair: Pair, asked: Asked) -> list[Check]:
     """How far our output is from the peer's in float32, and how far it may be."""
     accelerator = make_accelerator(asked.device, asked.precision)
     theirs = ready(pair.theirs(), asked.device, False).eval()
-    x, _, t, context = next(random_batches(pair, asked.device))
+    x, _, t, context = random_batches(pair, asked.device)[0]
     with torch.inference_mode():
         expected = pair.predict(theirs, x, t, context)
         with accelerator.autocast():

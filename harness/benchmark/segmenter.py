@@ -16,7 +16,7 @@ from harness.benchmark import EXTRA
 from harness.benchmark.contest import OURS, STEP_FLOPS, Asked, autocast, take_turns
 from harness.benchmark.result import Contest, Contestant, Trial, compared
 from harness.measure import count_macs, count_parameters
-from harness.train import make_accelerator
+from harness.training.train import make_accelerator
 
 IMAGE_SIZE, BATCH_SIZE, WIDTH, CLASSES = 128, 8, 32, 8
 CHANNELS = 3

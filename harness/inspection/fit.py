@@ -13,10 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from harness import networks
 from harness.device import resolve_device
 from harness.errors import InputError, unknown
 from harness.inspection.memory import PRECISIONS, MemoryEstimate, predict_memory
-from harness.inspection.network import REFUSALS, Subject, parse_changes, subject, words
+from harness.inspection.network import Subject, parse_changes, subject, words
 
 UNITS = {"B": 1, **{f"{prefix}B": 1000 ** (i + 1) for i, prefix in enumerate("kMGT")},
          **{f"{prefix}iB": 1024 ** (i + 1) for i, prefix in enumerate("KMGT")}}
@@ -57,10 +58,11 @@ def estimate(looked_at: Subject, batch: int, **asked: Any) -> MemoryEstimate:
     """Of ``batch`` images as the subject has one. Raises InputError for what the network refuses."""
     inputs = tuple(x if x is None else x.new_empty((batch, *x.shape[1:])) for x in looked_at.inputs)
     try:
-        return predict_memory(looked_at.network, inputs, **asked)
+        with networks.contained():
+            return predict_memory(looked_at.network, inputs, **asked)
     except InputError:
         raise
-    except REFUSALS as error:
+    except Exception as error:
         raise InputError(f"{looked_at.name} with images {'x'.join(map(str, inputs[0].shape))}: "
                          f"{words(error)}") from error
 
@@ -115,10 +117,10 @@ def sides(own: Subject, changes: dict) -> tuple[int, int]:
     def takes(side: int) -> bool:
         try:
             looked_at = at_side(own, changes, side)
-            with torch.no_grad(), torch.device("meta"):
+            with networks.contained(), torch.no_grad(), torch.device("meta"):
                 looked_at.network(*looked_at.inputs)
             return True
-        except (InputError, *REFUSALS):
+        except Exception:
             return False
 
     step = next((step for step in STEPS if takes(size + step) and takes(size + 3 * step)), None)

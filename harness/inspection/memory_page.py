@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import csv
 import gc
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import variants
 from harness.device import keep_freed_memory
-from harness.inspection.allocations import follow, storage_bytes
+from harness.inspection.allocations import Mark, follow, storage_bytes
 from harness.inspection.memory import (
     OPTIMIZERS,
     PRECISIONS,
     MemoryEstimate,
     empty_like_run,
     first_step,
+    forward_loss,
     predict_memory,
-    training_step,
 )
 from harness.inspection.network import VARIANT_ARGUMENTS, subject, tensors_of
 from harness.measure import PeakMemory
 from harness.record import capture_environment
+from harness.training.step import training_step
 
 PAGE = Path(__file__).parent.parent.parent / "results" / "memory"
 BATCH, SIZE = 32, 64
@@ -66,11 +69,12 @@ def real_step(name: str, batch: int, size: int, use: str = "training", precision
     there = [*network.parameters(), *network.buffers(), *tensors_of(inputs)]
 
     def autocast():
-        return torch.autocast("cpu", PRECISIONS[precision], enabled=PRECISIONS[precision] is not None)
+        return torch.autocast("cpu", PRECISIONS[precision], enabled=PRECISIONS[precision] is not None,
+                              cache_enabled=use == "training")
 
     if use == "inference":
-        def forward() -> None:
-            with torch.inference_mode(), autocast():
+        def forward() -> None:                     # not inference mode, where AfterEach would see fewer operators
+            with torch.no_grad(), autocast():
                 network(*inputs)
 
         return forward, storage_bytes(there)
@@ -82,16 +86,38 @@ def real_step(name: str, batch: int, size: int, use: str = "training", precision
     state = [tensor for one in optimizer.state.values() for tensor in tensors_of(one)]
 
     def step() -> None:
-        training_step(network, inputs, target, optimizer, autocast())
+        training_step(lambda: forward_loss(network, inputs, target, autocast()), network, optimizer)
 
     return step, storage_bytes([*there, *target, *state])
 
 
-def tensors_alive(name: str, batch: int = BATCH, size: int = SIZE, use: str = "training",
-                  precision: str = "fp32") -> int:
-    """Bytes: the peak of what PyTorch's CPU allocator has given out meanwhile, by the profiler."""
+class AfterEach(TorchDispatchMode):
+    """Marks the moment after every operator, when it has given back its scratch space."""
+
+    def __init__(self, mark: Mark):
+        super().__init__()
+        self.mark, self.count = mark, itertools.count()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        self.mark(f"operator {next(self.count)}")
+        return result
+
+
+def allocated(name: str, batch: int = BATCH, size: int = SIZE, use: str = "training",
+              precision: str = "fp32") -> tuple[int, int]:
+    """Bytes: the peak of what PyTorch's CPU allocator has given out, by the profiler: (between operators, ever).
+
+    Between operators there are the tensors that they returned or saved; within one, its scratch space, too.
+    """
     step, before = real_step(name, batch, size, use, precision)
-    return before + int(follow(lambda mark: step(), torch.device("cpu")).peak)
+
+    def marked(mark: Mark) -> None:
+        with AfterEach(mark):
+            step()
+
+    found = follow(marked, torch.device("cpu"))
+    return before + int(max(found.at.values())), before + int(found.peak)
 
 
 def resident(name: str, batch: int = BATCH, size: int = SIZE, use: str = "training", precision: str = "fp32") -> int:
@@ -124,7 +150,7 @@ def measure(name: str, use: str, precision: str, what: str) -> None:
         keep_freed_memory()
     print(resident(name, use=use, precision=precision))
     if what != "kept":
-        print(tensors_alive(name, use=use, precision=precision))
+        print(allocated(name, use=use, precision=precision)[1])
 
 
 def line(name: str, use: str, precision: str) -> dict:
@@ -179,7 +205,9 @@ was measured in a fresh process on one thread.
 - Resident / predicted: **{agreement(rows, 'resident')}**.
 
 What the prediction does not see: what kernels take beside PyTorch's allocator, as oneDNN's own scratch space, and
-copies that they make inside themselves (of a convolution's maps and weights they are in, as *workspace*). Both are in
+copies that they make inside themselves (of a convolution's maps and weights they are in, as *workspace*). These depend
+on the processor and on PyTorch's version: with AVX2 alone, a bf16 convolution lays its map out in columns, k^2
+times the map (in *tensors alive*). All are in
 *resident*. Runs keep what they free for their next step, in pieces that the next tensors may not fit: there the
 resident set was {min(kept):.2f} to {max(kept):.2f} times what was predicted (`resident_kept` in `memory.csv`). A GPU's
 allocator keeps freed blocks, too; its `max_memory_allocated` does not count them.

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import networks
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 from variants import presets
 
 VARIANT_ARGUMENTS = {"in_channels": 3, "out_channels": 3, "image_size": 64, "time": True, "context_dim": None}
 SIDES = ("image_size", "img_size", "input_size", "resolution")       # official names of the image's side
 TOKEN_DIMS = ("context_dim", "clip_dim")                             # and of a text token's channels
-REFUSALS = (TypeError, ValueError, LookupError, AssertionError, RuntimeError)   # of arguments or inputs, by a network
+SPEAKING = (TypeError, ValueError, AssertionError, RuntimeError)     # errors whose text says enough without their type
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Layer:
 
 def words(error: Exception) -> str:
     """What an error says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
+    return text if isinstance(error, SPEAKING) or text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
@@ -70,7 +71,9 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
             if not equals or not argument.isidentifier():
                 raise InputError(f"--set {change}: write it as ARGUMENT=VALUE")
             parsed[argument] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except InputError:
+            raise
+        except Exception as error:                 # PyYAML's constructors raise many kinds, e.g. of a date that is none
             raise InputError(f"--set {change}: {words(error)}") from error
     return parsed
 
@@ -90,7 +93,7 @@ def subject(name: str, size: int | None = None, changes: Mapping[str, Any] | Non
     """The network called ``name``: a variant, a preset, module:factory or file.py:Class.
 
     ``size`` is the side of the image in pixels, ``changes`` are arguments of its build. Raises InputError for
-    an unknown name, and for arguments that the network refuses.
+    an unknown name, for arguments that the network refuses, and for whatever else building it raises.
     """
     if ":" in name or name in networks.all_names():
         make, kind, source = networks.factory(name), "elsewhere" if ":" in name else "variant", ""
@@ -102,10 +105,11 @@ def subject(name: str, size: int | None = None, changes: Mapping[str, Any] | Non
     else:
         raise unknown_network(name)
     try:
-        with torch.device("meta"):
-            network = make(**arguments).to("meta").eval()    # a table of constants may have been made on the CPU
+        with networks.contained(), torch.device("meta"):
+            network = networks.require_module(make(**arguments))
+            network = network.to("meta").eval()    # a table of constants may have been made on the CPU
             inputs = preset_inputs(name, network, arguments) if kind == "preset" else variant_inputs(**arguments)
-    except REFUSALS as error:
+    except Exception as error:                     # other people's code
         raise InputError(f"{name}: {words(error)}") from error
     if size and kind == "preset":
         inputs = (inputs[0].new_empty((*inputs[0].shape[:2], size, size)), *inputs[1:])
@@ -143,19 +147,28 @@ def found_inputs(network: nn.Module, arguments: Mapping[str, Any], *, side: int 
                 with torch.no_grad():
                     network(*inputs)
                 return inputs
-            except REFUSALS:
+            except Exception:
                 continue
     raise InputError(f"no input of {side} x {side} pixels that it takes was found")
 
 
 def run(network: nn.Module, inputs: tuple[Tensor | None, ...], name: str) -> Any:
-    """The network's output. Raises InputError, with sizes that work, for an image that it cannot take."""
+    """The network's output. Raises InputError, with sizes that work, for an image that it cannot take, and where it
+    returns no tensor."""
+    out = _call(network, inputs, name)
+    if not tensors_of(out):
+        raise InputError(f"{name} must return a tensor, not {type(out).__name__}")
+    return out
+
+
+def _call(network: nn.Module, inputs: tuple[Tensor | None, ...], name: str) -> Any:
     with torch.no_grad(), torch.device("meta"):
         try:
-            return network(*inputs)
+            with networks.contained():
+                return network(*inputs)
         except ValueError as error:                # the network itself says which sizes work
             raise InputError(f"{name}: {words(error)}") from error
-        except REFUSALS as error:
+        except Exception as error:
             x = inputs[0]
             sizes = [str(side) for side in working_sizes(network, inputs)]
             hint = f"; sizes near it that work: {', '.join(sizes)}" if sizes else ""
@@ -170,10 +183,11 @@ def working_sizes(network: nn.Module, inputs: tuple[Tensor | None, ...]) -> Iter
         for side in (multiples(step) for step in (2, 4, 8, 16, 32, 64)):
             try:
                 if side:
-                    network(x.new_empty((*x.shape[:2], side, side)), *rest)
+                    with networks.contained():
+                        network(x.new_empty((*x.shape[:2], side, side)), *rest)
                     yield side
                     break
-            except REFUSALS:
+            except Exception:
                 continue
 
 

@@ -59,7 +59,7 @@ class Comparison:
 
 
 def reference_rows() -> list[dict]:
-    return json.loads(REFERENCE.read_text())
+    return json.loads(REFERENCE.read_bytes())
 
 
 def preset_of(row_name: str) -> str | None:

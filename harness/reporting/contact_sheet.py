@@ -18,6 +18,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.analysis.comparison import Arm, Group, Run
+from harness.errors import one_line
 from harness.reporting.table_view import format_value
 
 TILE = {"samples": 60, "cases": 116}               # least side of a shown tile, pixels
@@ -81,7 +82,8 @@ def _samples(group: Group):
     blocks = ([real] if real else []) + shown
     columns = min(12, max(len(tiles.rows[0]) for tiles in blocks))
     record = arms[0][1].record
-    classes = record.data.get("classes") or []
+    # Records of before data had fields are of sets with labels, or without classes.
+    classes = (record.data.get("classes") or []) if "labels" in record.data.get("fields", ["labels"]) else []
     heads = [str(name) for name in classes] if len(classes) == record.pictures["samples.png"].columns else []
 
     def draw(ink: str, paper: str) -> Image.Image:
@@ -170,12 +172,14 @@ def _cut(group: Group, run: Run, name: str, label: str) -> Tiles | None:
         if picture is None:
             raise ValueError("not in the record")
         with Image.open(path) as opened:
-            whole = opened.copy()
+            whole = opened.copy() if opened.mode in ("P", "L", "RGB") else opened.convert("RGB")
         width, height = whole.width // picture.columns, whole.height // picture.rows
         if (width * picture.columns, height * picture.rows) != whole.size:
             raise ValueError(f"{whole.width}x{whole.height} pixels are not {picture.rows}x{picture.columns} tiles")
-    except (OSError, ValueError, ZeroDivisionError) as error:  # PIL's own errors are OSErrors
-        group.problems.append(f"unreadable picture {run.folder.name}/{name}: {str(error).splitlines()[0]}")
+        if not (width and height):
+            raise ValueError("it has no pixels")
+    except Exception as error:                     # Pillow raises many kinds for a damaged file
+        group.problems.append(f"unreadable picture {run.folder.name}/{name}: {one_line(error)}")
         return None
     rows = [[whole.crop((x, y, x + width, y + height)) for x in range(0, whole.width, width)]
             for y in range(0, whole.height, height)]
@@ -189,9 +193,15 @@ def _legend(group: Group, truth: Tiles, columns: Sequence[Tiles], cases: int) ->
     if truth.rows[0][0].mode != "P":
         return []
     palette = truth.rows[0][0].getpalette()
-    seen = {i for column in columns for tile in column.rows[0][:cases] for _, i in tile.getcolors() or ()}
+    seen = {i for column in columns for tile in column.rows[0][:cases] if tile.mode == "P"
+            for _, i in tile.getcolors() or ()}
     names = next((run.record.data["classes"] for run in group.runs if run.record.data.get("classes")), [])
-    return [(str(names[i]) if i < len(names) else f"class {i}", tuple(palette[3 * i:3 * i + 3]))
+    ignore = next((run.record.data["ignore"] for run in group.runs if "ignore" in run.record.data), None)
+
+    def name(i: int) -> str:
+        return " ".join(str(names[i]).split()) if i < len(names) else "does not count" if i == ignore else f"class {i}"
+
+    return [(name(i), tuple(palette[3 * i:3 * i + 3]))
             for i in sorted(i for i in seen if isinstance(i, int) and 3 * i + 2 < len(palette))]
 
 
@@ -199,7 +209,7 @@ def _tile_size(image: Image.Image, least: int) -> tuple[int, int]:
     """Shown size: the smallest whole multiple whose sides reach ``least``; at most about twice that."""
     factor = -(-least // min(image.size))
     shrink = min(1.0, 2 * least / max(image.width * factor, image.height * factor))
-    return round(image.width * factor * shrink), round(image.height * factor * shrink)
+    return max(1, round(image.width * factor * shrink)), max(1, round(image.height * factor * shrink))
 
 
 def _enlarge(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -228,11 +228,11 @@ def main(out: Path, studies: int) -> None:
         click.echo(f"{row.kept:5}  {row.found:.3f}  n = {row.n:<3} {row.question}: {row.setting}")
     rows.sort(key=lambda row: row.question)
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / "simulations.csv", "w", newline="") as file:
+    with open(out / "simulations.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Row)] + ["kept"], lineterminator="\n")
         table.writeheader()
         table.writerows({**asdict(row), "kept": row.kept} for row in rows)
-    (out / "README.md").write_text(markdown(rows, time.perf_counter() - started))
+    (out / "README.md").write_text(markdown(rows, time.perf_counter() - started), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from harness.ablation import ablate as ablation
 from harness.ablation.ablate import Asked, ablate
 from harness.ablation.manifest import arm_key, read_manifest
 from harness.errors import InputError
+from harness.execution import Execution
 from harness.plan import Request
 from harness.record import read_records
 
@@ -19,6 +20,8 @@ STUDY = {"title": "Tiny", "question": "Does it run?", "base": "concat", "seeds":
          "suites": {"segmentation": {"outcome": "dice_macro", "also": ["iou_macro"], "curve": "validation Dice",
                                      "set": {**TINY, **DATA}}},
          "arms": {"concat": {"variant": "plain"}, "none": {"variant": "no_skip"}}}
+TWO_LEVELS = {"segmentation": {**STUDY["suites"]["segmentation"],        # where many runs are made
+                               "set": {**TINY, **DATA, "options.channel_mult": [1, 2], "train.steps": 1}}}
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def study(tmp_path):
 
 def asked(name, tmp_path, suite="", **more):
     request = Request(suite=suite, profile="smoke", device="cpu")
-    return Asked(name, request, out=tmp_path / "out", in_process=True, **more)
+    return Asked(name, request, out=tmp_path / "out", how=Execution(in_process=True), **more)
 
 
 @pytest.fixture
@@ -58,6 +61,7 @@ def test_a_study_runs_once_and_one_more_seed_runs_only_that(study, tmp_path, mon
     assert ablate(asked(name, tmp_path), quiet()) == 0
     assert [(spec.variant, spec.seeds.init) for spec in made] == [("plain", 0), ("no_skip", 0)]
     assert (tmp_path / "out" / "report.html").exists()
+    monkeypatch.setattr("harness.cli.show_report", lambda out, console: [])
     made.clear()
     assert ablate(asked(name, tmp_path), quiet()) == 0
     assert not made
@@ -105,18 +109,18 @@ def test_tuned_arms_have_their_own_rate_and_trials_stay_out_of_the_report(study,
 
 
 def test_auto_adds_seeds_until_the_plan_ends(study, tmp_path, no_report):
-    assert ablate(asked(study(), tmp_path, seeds="auto", max_seeds=7), quiet()) == 0
+    assert ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=7), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
     assert manifest.looks.counts == (6, 7) and len(manifest.seeds) in (6, 7)
     with pytest.raises(InputError, match="fixed before the first"):
-        ablate(asked(study(), tmp_path, seeds="auto", max_seeds=9), quiet())
+        ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=9), quiet())
     with pytest.raises(InputError, match="--seeds auto"):
-        ablate(asked(study(), tmp_path), quiet())
+        ablate(asked(study(suites=TWO_LEVELS), tmp_path), quiet())
 
 
 def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch, no_report):
     monkeypatch.setattr(ablation.Sweep, "undecided", lambda self: [])
-    assert ablate(asked(study(), tmp_path, seeds="auto", max_seeds=8), quiet()) == 0
+    assert ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=8), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
     assert len(manifest.seeds) == manifest.looks.counts[0] == 7    # 6 seeds cannot decide what a first of two looks may
 
@@ -133,7 +137,32 @@ def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch, no_report)
 def test_what_cannot_run_is_refused_with_its_line(study, tmp_path, changes, says):
     with pytest.raises(InputError, match=says):
         ablate(asked(study(**changes), tmp_path), quiet())
-    assert not (tmp_path / "out").exists()
+    # Nothing but decoded data, which the next try opens: of a large folder they took minutes.
+    left = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert all(path.parts[:2] == ("cache", "data") for path in left)
+
+
+@pytest.mark.parametrize("content, says", [
+    ("def Net(**k):\n    raise SystemExit(0)\n", ":[0-9]+: .*Net cannot be built so: .*raised SystemExit: 0"),
+    ("def Net(**k):\n    raise OSError('no weights')\n", ":[0-9]+: .*Net cannot be built so: no weights"),
+    ("def Net(**k):\n    return 3\n", "must return a torch.nn.Module, not int"),
+    ("raise KeyboardInterrupt\n", "Net' cannot be imported: .*KeyboardInterrupt"),
+    ("def Net(\n", "mine.py:1 is not Python")])
+def test_a_network_that_ends_the_process_is_refused(study, tmp_path, content, says):
+    (tmp_path / "mine.py").write_text(content)
+    arms = {"concat": {"variant": "plain"}, "mine": {"variant": f"{tmp_path / 'mine.py'}:Net"}}
+    with pytest.raises(InputError, match=says):
+        ablate(asked(study(arms=arms), tmp_path), quiet())
+
+
+@pytest.mark.parametrize("content, says", [
+    (b'{"name": NaN}', "NaN is no number"), (b"{", "corrupt"), (b"\xff", "corrupt"), (b"[" * 99999, "corrupt"),
+    (b"{}", "corrupt .*name: Field required")])
+def test_a_damaged_study_file_is_one_line(tmp_path, content, says):
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(InputError, match=says) as caught:
+        read_manifest(tmp_path)
+    assert str(tmp_path / "study.json") in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_impossible_match_is_refused_with_its_line(study, tmp_path):

@@ -13,6 +13,7 @@ from harness.ablation.estimate import Row, duration, estimate, show
 from harness.ablation.manifest import arm_key
 from harness.ablation.probe import PROBE_SAMPLING, PROBE_STEPS, probe_spec, validations
 from harness.execute import execute as real_execute
+from harness.execution import Execution
 from harness.record import write_record
 from harness.sources import code_fingerprint
 from harness.spec import Seeds, TrainSpec
@@ -265,19 +266,24 @@ def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
 
 
-def test_a_real_probe(tiny_spec, tiny_data, tmp_path):
-    """In a fresh process: finite, positive, its MACs are those that are counted without it, nothing is left behind."""
-    spec, data, records = tiny_spec("generation", train=TRAIN.model_copy(update={"batch_size": 4})), {}, []
-    data["generation"] = tiny_data("generation")
+@pytest.mark.parametrize("suite, fresh_process, made", [
+    ("segmentation", True, 1),
+    ("generation", False, 2)])                     # the first trained the classifier that FID needs: here, briefly
+def test_a_real_probe(suite, fresh_process, made, tiny_spec, tiny_data, tmp_path, monkeypatch):
+    """Finite, positive, its MACs are those that are counted without it, nothing is left behind."""
+    from harness.metrics import classifier
+    monkeypatch.setitem(classifier.RECIPE, "steps", 3)
+    spec, data, records = tiny_spec(suite, train=TRAIN.model_copy(update={"batch_size": 4})), {}, []
+    data[suite] = tiny_data(suite)
 
     def listening(*args, **options):
-        records.extend(real_execute(*args, **options))
+        records.extend(real_execute(*args, **options, how=Execution(in_process=not fresh_process)))
         return records[-1:]
 
     found = estimate([spec], data, tmp_path / "runs", trials=1, max_seconds=1e9, execute=listening)
     [row] = found.rows
     assert row.kind == "probe", row.source
     assert row.trial_seconds > 0 and row.seconds > 0
-    assert len(records) == 2                       # the first trained the classifier that FID needs
+    assert len(records) == made
     assert found.probing > 0 and not list(tmp_path.iterdir())
-    assert estimate_module.count_macs(spec, data["generation"]) == records[0].cost["macs"].value
+    assert estimate_module.count_macs(spec, data[suite]) == records[0].cost["macs"].value

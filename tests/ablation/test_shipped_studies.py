@@ -1,6 +1,8 @@
 """Every shipped study can be read, planned and decided, and knows its claims as they know it."""
 
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,6 +14,7 @@ from harness.stats.power import smallest_n
 TINY = {"segmentation": {"data.train": 2, "data.validation": 2, "data.test": 2}, "generation": {}}
 TITLES = ("skips", "blocks", "attention", "time_conditioning", "normalisation", "resampling", "loss", "sampler", "ema",
           "u_vs_transformer", "width_depth", "conditioning")
+CACHE = TemporaryDirectory()                       # data that plans share; gone when the tests end
 
 
 @lru_cache
@@ -22,7 +25,8 @@ def planned(name, suite, profile="quick"):
     part = study.suites[suite]
     small = part.model_copy(update={"set": {**part.set, **TINY[suite]}})
     study = study.model_copy(update={"suites": {**study.suites, suite: small}})
-    return plan_suite(study, file, designs, Request(suite=suite, profile=profile), file.path.parent, ("none",)).parts[0]
+    return plan_suite(study, file, designs, Request(suite=suite, profile=profile), Path(CACHE.name),
+                      ("none",)).parts[0]
 
 
 def test_what_was_promised_is_shipped():
@@ -69,7 +73,7 @@ def test_width_and_depth_trade_at_about_equal_cost():
     from harness.datasets import registry
     from harness.run import count
     from harness.suites import generation
-    data, macs = registry.load("digits").load("generation"), {}
+    data, macs = registry.load("digits").load(("images",)), {}
     for arm in planned("width_depth", "generation").arms:
         settings = generation.Settings(**arm.spec.settings)
         arguments = {**generation.network_arguments(data, settings), **arm.spec.options}

@@ -15,6 +15,7 @@ from harness.ablation import tuning
 from harness.ablation.manifest import PlannedArm, Trial
 from harness.ablation.tuning import best_rate, propose, trial_spec, tune_arms
 from harness.errors import InputError
+from harness.execution import Execution
 from harness.record import write_record
 from harness.spec import Seeds
 
@@ -30,7 +31,7 @@ class Valleys:
     def __init__(self, cliff=math.inf, status=None, **optimum):
         self.cliff, self.status, self.optimum, self.ran = cliff, status, optimum, []
 
-    def __call__(self, plan, data, out, *, fresh_process=True, listener):
+    def __call__(self, plan, data, out, *, how=None, listener):
         return [self.run(spec, out, listener) for spec in plan]
 
     def run(self, spec, out, listener):
@@ -233,7 +234,7 @@ def test_a_record_that_cannot_be_read_is_named(arms, tmp_path):
 
 
 def test_a_real_trial_is_not_judged(arms, tiny_data, tmp_path):
-    trials = {"trials": 1, "curve": CURVE, "direction": "lower", "fresh_process": False}
+    trials = {"trials": 1, "curve": CURVE, "direction": "lower", "how": Execution(in_process=True)}
     [arm] = tune_arms(arms[:1], tiny_data("segmentation"), tmp_path, **trials)
     [trial] = arm.tuning.trials
     assert math.isfinite(trial.value) and arm.spec == arms[0].spec

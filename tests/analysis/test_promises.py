@@ -17,6 +17,7 @@ from harness.ablation.ablate import Sweep, _looks
 from harness.analysis import study_analysis, study_runs
 from harness.analysis.claims import judge
 from harness.analysis.study_analysis import analyse
+from harness.execution import Execution
 from harness.stats.power import minimum_detectable_effect
 
 ARMS = ("base", "a", "b", "c", "d", "e")
@@ -94,7 +95,7 @@ class Loop(Sweep):
     """The loop of ``--seeds auto``, with values instead of training."""
 
     def __init__(self, manifest, values, failed, tmp_path):
-        super().__init__(manifest, {}, tmp_path, Console(quiet=True), fresh_process=False)
+        super().__init__(manifest, {}, tmp_path, Console(quiet=True), how=Execution(in_process=True))
         self.values, self.failed, self.reports, self.runs = values, failed, [], []
 
     def write(self):

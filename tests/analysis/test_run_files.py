@@ -40,7 +40,9 @@ def test_anything_else_reads_as_pandas_reads_it(run, text):
     assert not problems
 
 
-@pytest.mark.parametrize("text", ["", "step,value\n1,2\n", "step,name,value\n1,loss,much\n"])
+@pytest.mark.parametrize("text", ["", "step,value\n1,2\n", "step,name,value\n1,loss,much\n",
+                                  *(f"step,name,value\n{step},loss,1\n" for step in (
+                                      "1" * 30, "9" * 5000, "inf", "one", "", "9007199254740993"))])
 def test_a_bad_file_is_named(run, text):
     (run.folder / "curves.csv").write_text(text)
     problems = []

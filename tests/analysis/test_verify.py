@@ -202,6 +202,27 @@ def test_a_spec_written_before_a_field_existed_keeps_its_id(out, record):
     assert not recounted(out).differences
 
 
+def test_an_id_of_the_whole_spec_as_it_was_written_still_holds(out, record):
+    """Ids of results from before defaults were left out are never computed anew."""
+    from harness.spec import digest
+    content = json.loads(record.read_text())
+    spec = {**content["spec"], "data": {key: content["spec"]["data"][key] for key in ("name", "options")}}
+    spec.pop("profile")
+    content["run_id"] = digest({"spec": spec, "code": content["code"], "data": content["data"]["fingerprint"]})
+    assert content["run_id"] != record.parent.name
+    record.write_text(json.dumps(content))
+    record.parent.rename(record.parent.parent / content["run_id"])
+    assert not recounted(out).differences
+
+
+def test_which_runs_are_compared_counts_and_not_the_comparisons_name(tmp_path):
+    text = "group,run_id,Dice\naa,1,0.5\naa,2,0.5\nbb,3,0.5\n"
+    pages = [text, text.replace("aa", "cc"), text.replace("aa,2", "bb,2")]
+    first, renamed, moved = (read_cells(tmp_path / f"{i}.csv") for i, page in enumerate(pages)
+                             if (tmp_path / f"{i}.csv").write_text(page))
+    assert first == renamed != moved
+
+
 def test_costs_that_follow_from_each_other(out, record):
     edit(record, lambda content: content["cost"]["flops"].update(value=5.0))
     edit(record, lambda content: content["cost"]["step_ms"].update(value=5.0))

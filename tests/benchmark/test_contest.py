@@ -9,9 +9,19 @@ from torch import nn
 
 from harness.benchmark import contest
 from harness.benchmark.contest import OURS, Asked, Effort, PlainLoop, alternate, take_turns, train_among
-from harness.train import make_accelerator
+from harness.training.train import make_accelerator
 
 CPU = torch.device("cpu")
+
+
+class Always:
+    """The same batch at every step."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __getitem__(self, step):
+        return self.batch
 
 
 @pytest.fixture
@@ -63,10 +73,10 @@ def test_who_iterates_may_take_part_himself(clock):
 
 
 def test_a_step_of_the_training_loop_is_timed_with_all_it_does(clock):
-    def batches():
-        while True:
+    class Batches:
+        def __getitem__(self, step):
             clock.work(2.0, "batch")
-            yield torch.ones(4, 3)
+            return torch.ones(4, 3)
 
     def loss(model, batch):
         clock.work(5.0, "loss")
@@ -83,7 +93,7 @@ def test_a_step_of_the_training_loop_is_timed_with_all_it_does(clock):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim, "AdamW", Slow)
         timed = train_among({"b": lambda: clock.work(1.0, "b")}, Effort(0, rounds=4, calls=10), nn.Linear(3, 1), loss,
-                            batches(), make_accelerator("cpu", "fp32"), progress=progress)
+                            Batches(), make_accelerator("cpu", "fp32"), progress=progress)
     assert timed.seconds["b"] == [1.0] * 4 and clock.log.count("b") == 42
     assert timed.seconds[OURS] == pytest.approx([2.0 + 5.0 + 11.0 + 3.0 / 10] * 4)       # one message in ten steps
 
@@ -95,7 +105,7 @@ def test_the_others_do_not_compute_in_our_precision():
         seen.append(nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype)
 
     train_among({"b": other}, Effort(0, rounds=1), nn.Linear(3, 1), lambda model, x: model(x).square().mean(),
-                itertools.repeat(torch.ones(4, 3)), make_accelerator("cpu", "bf16"))
+                Always(torch.ones(4, 3)), make_accelerator("cpu", "bf16"))
     assert set(seen) == {torch.float32}
 
 
@@ -103,7 +113,7 @@ def test_training_that_ends_before_the_trial_is_said():
     budget = contest.BUDGET.model_copy(update={"steps": 2})
     with pytest.raises(AssertionError, match="2 steps"):
         train_among({}, Effort(0, rounds=50), nn.Linear(3, 1), lambda model, x: model(x).square().mean(),
-                    itertools.repeat(torch.ones(4, 3)), make_accelerator("cpu", "fp32"), budget)
+                    Always(torch.ones(4, 3)), make_accelerator("cpu", "fp32"), budget)
 
 
 def test_the_plain_loop_learns():

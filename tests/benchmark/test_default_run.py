@@ -4,8 +4,9 @@ import pytest
 
 from harness.benchmark import evaluation, overhead
 from harness.benchmark.contest import OURS, Asked
+from harness.execution import Execution
 from harness.metrics import classifier
-from harness.train import LOG_EVERY
+from harness.training.train import LOG_EVERY
 
 PROFILE = """generation:
   dataset: digits
@@ -48,7 +49,7 @@ def test_share_of_a_run(profile, tmp_path, monkeypatch, rounds, runs):
     monkeypatch.setitem(classifier.RECIPE, "steps", 3)
     said = []
     asked = Asked("cpu", "fp32", rounds=rounds, cache=tmp_path / "cache", say=said.append)
-    [trial] = evaluation.run(asked, profile, fresh_process=False).trials
+    [trial] = evaluation.run(asked, profile, how=Execution(in_process=True)).trials
     judged, whole = (trial.contestants[name].seconds for name in (evaluation.JUDGED, evaluation.WHOLE))
     assert len(judged) == runs and all(0 < part < all_of_it for part, all_of_it in zip(judged, whole))
     assert 0 < trial.comparisons[0].value < 1 and sum("run " in line for line in said) == runs
@@ -62,4 +63,4 @@ def test_a_run_that_fails_is_no_share(profile, tmp_path, monkeypatch):
 
     monkeypatch.setattr("harness.suites.generation.fidelity", broken)
     with pytest.raises(RuntimeError, match="failed.*disk on fire"):
-        evaluation.run(Asked("cpu", "fp32", cache=tmp_path / "cache"), profile, fresh_process=False)
+        evaluation.run(Asked("cpu", "fp32", cache=tmp_path / "cache"), profile, how=Execution(in_process=True))

@@ -9,9 +9,9 @@ import torch
 
 from harness.benchmark import denoiser, transformer
 from harness.benchmark.contest import BUDGET, OURS, Asked, PlainLoop
-from harness.benchmark.same_network import agreement, error, random_batches, size, their_loss
+from harness.benchmark.same_network import Repeated, agreement, error, random_batches, size, their_loss
 from harness.diffusion import NoisePrediction
-from harness.train import make_accelerator, train
+from harness.training.train import Runtime, make_accelerator, train
 from variants.presets.weights import fill
 
 SMALL = {
@@ -27,7 +27,7 @@ def both(module, config, batch_size=2):
 
 
 def example(pair):
-    x, noise, _, context = next(random_batches(pair, "cpu"))
+    x, noise, _, context = random_batches(pair, "cpu")[0]
     t = torch.linspace(0, 999, len(x)).long()
     return x.double(), noise.double(), t, context
 
@@ -84,10 +84,8 @@ def test_the_loops_train_the_same_network():
     pair, ours, theirs = both(*SMALL["denoiser"])
     diffusion = NoisePrediction(1000, "linear")
 
-    def batches():
-        for images, noise, t, context in random_batches(pair, "cpu"):
-            yield images.double(), noise.double(), t, context
-
+    batches = Repeated((images.double(), noise.double(), t, context)
+                       for images, noise, t, context in random_batches(pair, "cpu"))
     start, steps = copy.deepcopy(ours), itertools.count()
 
     class Stop(Exception):
@@ -99,8 +97,9 @@ def test_the_loops_train_the_same_network():
         return diffusion.loss(model, *batch)
 
     with pytest.raises(Stop):
-        train(ours, loss, batches(), BUDGET, make_accelerator("cpu", "fp32"))
-    loop = PlainLoop(theirs, their_loss(pair, diffusion.scheduler), batches(), "fp32", torch.device("cpu"))
+        train(ours, loss, batches, BUDGET, Runtime(make_accelerator("cpu", "fp32")))
+    loop = PlainLoop(theirs, their_loss(pair, diffusion.scheduler), itertools.cycle(batches), "fp32",
+                     torch.device("cpu"))
     for _ in range(STEPS):
         loop()
     trained = copy.deepcopy(ours)

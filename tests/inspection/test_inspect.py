@@ -132,11 +132,27 @@ def test_a_network_written_elsewhere(tmp_path):
     (("plain", "--svg", "/proc/none/plain.svg"), ("--svg /proc/none/plain.svg",)),
     (("plain", "--set", "width"), ("ARGUMENT=VALUE",)),
     (("plain", "--set", "width=["), ("--set width=[",)),
+    (("plain", "--set", "width=2026-99-99"), ("--set width=2026-99-99",)),
     (("plain", "--set", "skip=cut"), ("unknown skip 'cut'",)),
     (("dit_s_2_256", "--size", "31"), ("dit_s_2_256", "31")),
 ])
 def test_what_it_cannot_show(args, words):
     refused(inspect(*args), *words)
+
+
+BROKEN = {"not Python": "def build(**k)\n", "relative": "from . import parts\n", "raises": "1 / 0\n",
+          "exits": "import sys\nsys.exit(0)\n", "no module": "def build(**k):\n    return None\n",
+          "raises while building": "def build(**k):\n    raise OSError('no weights here')\n",
+          "exits while building": "def build(**k):\n    raise SystemExit(0)\n",
+          "exits when called": "import torch\nclass build(torch.nn.Module):\n    def __init__(self, **k):\n"
+                               "        super().__init__()\n    def forward(self, *a):\n        raise SystemExit(0)\n"}
+
+
+@pytest.mark.parametrize("command", ["inspect", "fit --memory 1GB", "fit --memory 1GB --batch 1"])
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_one_line(command, content, tmp_path):
+    (tmp_path / "mine.py").write_text(content)
+    refused(CliRunner().invoke(main, [*command.split(), f"{tmp_path / 'mine.py'}:build"]), "mine.py:build")
 
 
 def test_changes_are_read_as_yaml():

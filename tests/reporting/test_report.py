@@ -1,15 +1,19 @@
 import base64
 import hashlib
+import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import synthetic_records as synthetic
+from PIL import Image
 from rich.console import Console
 from synthetic_runs import memory_run, runs_of
 
 from harness.analysis.comparison import group_runs
 from harness.errors import InputError
+from harness.record import write_record
 from harness.reporting.report import answer, reproduce, write_report
 from harness.spec import DataSpec
 
@@ -210,6 +214,58 @@ def test_an_output_that_cannot_be_written_is_an_input_error(tmp_path):
     (tmp_path / "table.csv").mkdir()
     with pytest.raises(InputError, match="cannot write the report"):
         write_report(tmp_path)
+
+
+def picture_of(mode):
+    """A samples.png in another form than a run writes."""
+    pixels = np.full((4 * 8, 10 * 8), 200, np.uint8)
+    made = {"CMYK": lambda: Image.fromarray(pixels).convert("CMYK"), "F": lambda: Image.fromarray(pixels / 2),
+            "16-bit": lambda: Image.fromarray(pixels.astype(np.uint16) * 257),
+            "palette": lambda: Image.fromarray(np.stack([pixels] * 3, -1)).quantize(4),
+            "another size": lambda: Image.fromarray(pixels[:, :-3])}
+    file = io.BytesIO()
+    if mode in made:
+        made[mode]().save(file, "TIFF" if mode in ("CMYK", "F") else "PNG")
+        return file.getvalue()
+    Image.fromarray(pixels).save(file, "PNG")
+    return {"truncated": file.getvalue()[:60], "damaged": file.getvalue()[:45] + b"IDAX" + file.getvalue()[49:],
+            "text": b"no picture"}[mode]
+
+
+@pytest.mark.parametrize("mode, shown", [
+    ("CMYK", True), ("16-bit", True), ("F", True), ("palette", True), ("another size", False), ("truncated", False),
+    ("damaged", False), ("text", False)])
+def test_one_bad_picture_is_left_out_with_its_name(tmp_path, mode, shown):
+    records = synthetic.write_output(tmp_path, suites=("generation",), seeds=1, variants=("plain", "no_skip"))
+    (tmp_path / "runs" / records[0].run_id / "samples.png").write_bytes(picture_of(mode))
+    made = write_report(tmp_path)
+    assert any(path.name.endswith("-sheet.png") for path in made.plots)
+    assert ([f"unreadable picture {records[0].run_id}/samples.png" in problem for problem in made.problems]
+            == ([] if shown else [True]))
+
+
+def test_one_bad_table_is_left_out_with_its_name(tmp_path):
+    records = synthetic.write_output(tmp_path, suites=("segmentation",), seeds=1, variants=("plain", "no_skip"))
+    for record, name in zip(records, ("curves.csv", "cases.csv"), strict=True):
+        path = tmp_path / "runs" / record.run_id / name
+        lines = path.read_text().splitlines()
+        lines[2] = ",".join(["1" * 30, *lines[2].split(",")[1:-1], "1" * 30 if name == "curves.csv" else "much"])
+        path.write_text("\n".join(lines))
+    made = write_report(tmp_path)
+    named = [problem.partition(": ")[0] for problem in made.problems]
+    assert sorted(named) == sorted([f"unreadable {records[0].run_id}/curves.csv",
+                                    f"unreadable {records[1].run_id}/cases.csv"])
+
+
+def test_a_class_name_with_a_line_break(tmp_path):
+    classes = ["background", "a\nb", "border | | `x`\r\n"]
+    for variant in ("plain", "no_skip"):
+        record = synthetic.write_run(tmp_path, synthetic.make_spec("segmentation", variant))
+        changed = record.model_copy(update={"data": {**record.data, "classes": classes}, "metrics": {
+            **record.metrics, "dice/a\nb": synthetic.metric(.5, "Dice a\nb", "", "higher")}})
+        write_record(tmp_path / "runs" / record.run_id, changed)
+    made = write_report(tmp_path)
+    assert not made.problems and any(path.name.endswith("-sheet.png") for path in made.plots)
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from rounding import UNIT, Rounding, distance, error, rounded
 
-from harness.train import make_accelerator
+from harness.training.train import make_accelerator
 from variants.parts.attention import TransformerBlock, attend
 from variants.parts.normalization import normalization
 from variants.parts.tokens import TokenBlock
