@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from harness.executors import registry
 from harness.extras import check_entry
 from harness.spec import Frozen, RunSpec, digest
 
+ANSWER_S = 10.0                                    # within which an address must answer
 Listener = Callable[..., None]                     # listener(**event)
 
 
@@ -27,7 +29,7 @@ class Execution:
 
     def check(self) -> None:
         """Raise InputError for what cannot be, without importing torch."""
-        name = self.executor.partition(":")[0]
+        name, _, address = self.executor.partition(":")
         check_entry(registry, name, option="--executor")
         for option, value in (("--jobs", self.jobs), ("--threads", self.threads), ("--processes", self.processes)):
             if value is not None and value < 1:
@@ -36,6 +38,17 @@ class Execution:
             raise InputError("--processes is for --executor local, and not for --in-process")
         if self.checkpoint_every_s < 0:
             raise InputError("--checkpoint-every takes minutes, 0 or more")
+        if address not in ("", "auto"):
+            check_address(name, address)
+
+
+def check_address(name: str, address: str) -> None:
+    """Raise InputError where nothing listens at an executor's ``address``, [SCHEME://]HOST:PORT."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--executor {name}: nothing answers at {address}: {error}") from None
 
 
 LOCAL = Execution()

@@ -31,7 +31,6 @@ NEEDS = {"ray": "cluster"}                         # package -> extra of this pr
 # Workers on this machine find the project where it lies; those elsewhere are sent it, see connect.
 HERE = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]),
                                                                  os.environ.get("PYTHONPATH")]))}}
-ANSWER_S = 10.0                                    # within which an address must answer
 POLL_S = 0.2                                       # between two looks at what workers report
 TAKEN_UP = 3                                       # times that a run is taken up again after its worker was lost
 
@@ -171,12 +170,6 @@ def connect(address: str) -> None:
     """Connect to a cluster, or start one on this machine where ``address`` is "". Raises InputError."""
     if ray.is_initialized():
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address and address != "auto":
-        try:
-            socket.create_connection((host or port, int(port) if host else 6379), ANSWER_S).close()
-        except (OSError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at {address}: {error}") from None
     source = Path(__file__).parents[1]
     modules = [str(source), str(source.parent / "variants")] if address not in ("", "auto") else []
     try:

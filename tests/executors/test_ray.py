@@ -87,11 +87,10 @@ def test_results_are_sent_back_where_the_folder_is_not_shared(tiny_spec, tmp_pat
     assert (tmp_path / "out" / "runs" / record.run_id / "model.safetensors").is_file()
 
 
-def test_an_address_that_does_not_answer_is_one_line(monkeypatch):
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"):
-        with pytest.raises(InputError, match=f"no Ray cluster answers at {address}"):
-            executor.connect(address)
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_an_address_that_does_not_answer_is_one_line(address):
+    with pytest.raises(InputError, match=f"--executor ray: nothing answers at {address}: "):
+        Execution(executor=f"ray:{address}").check()
 
 
 def test_a_folder_arrives_whole_and_replaces_an_earlier_one(tmp_path):

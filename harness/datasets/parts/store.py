@@ -250,8 +250,8 @@ def no_room(folder: Path, needed: int) -> str:
     """What is said of a full disk: which one, what is free, what decoded data take."""
     disk = next(path for path in (folder.resolve(), *folder.resolve().parents) if os.path.ismount(path))
     free = shutil.disk_usage(folder).free
-    return (f"no room for decoded data in {folder}: they take about {needed / 2**20:,.0f} MiB or more, and the disk "
-            f"{disk} has {free / 2**20:,.0f} MiB free")
+    return (f"no room for decoded data in {folder}: they take about {needed / 2**20:,.1f} MiB or more, and the disk "
+            f"{disk} has {free / 2**20:,.1f} MiB free")
 
 
 def remove_leftovers(data: Path) -> None:
