@@ -107,11 +107,13 @@ def in_fresh_process(assignment: Assignment, listener: Listener, *, gpus: Sequen
     if recorded and child.exitcode == 0:
         return read_record(runs / run_id)
 
+    from harness.datasets.parts.store import open_stored
     status, error = death(child.exitcode, oom_kills() > before)
     record = Record(run_id=run_id, spec=assignment.spec.portable(), status=status, error=error,
                     started=started.isoformat(timespec="seconds"),
                     duration_s=(datetime.now(UTC) - started).total_seconds(), code=assignment.code,
-                    env=capture_environment(assignment.spec.device), data={"fingerprint": assignment.data})
+                    env=capture_environment(assignment.spec.device),
+                    data=open_stored(assignment.cache, assignment.data).describe())
     if not cancelled():
         with whole_or_nothing(runs, run_id) as folder:
             write_record(folder, record)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+ENOUGH = 0.9                                       # of the processor time asked for: a timing with less is disturbed
+
 
 def usable_cores() -> int:
     """Count the cores that this process may use."""

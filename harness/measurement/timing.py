@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from harness.measurement.lease import MachineLease
-from harness.measurement.processor import ProcessorShare, most_threads
+from harness.measurement.processor import ENOUGH, ProcessorShare, most_threads
 
-ENOUGH = 0.9            # of the processor time asked for: below it a timing is taken again
 ATTEMPTS = 3
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness import suites
 from harness.analysis.comparison import Arm, Column, Group
+from harness.measurement.processor import ENOUGH
 from harness.stats.intervals import CASES, SEEDS, Interval
 
 ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓", "none": ""}
@@ -20,7 +21,6 @@ DETAIL = ("flops", "step_ms")                      # follow from MACs and throug
 SCALED = ("", "B", "MAC", "FLOP", "FLOP/s")        # units whose prefix follows their size, in the cell
 QUALITY = "Quality on the test data"               # what metrics are where their suite does not say
 DASH = "–"
-UNDISTURBED = 0.9                                  # share of processor time, see harness/measurement/timing.py
 NAMED = 24                                         # arms in one note
 
 
@@ -264,7 +264,8 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
             more = [f"{len(lost) - NAMED} more arms"] if len(lost) > NAMED else []
             notes.append(f"{column.label}: undefined values left out and counted: {', '.join(lost[:NAMED] + more)}.")
     busy = [f"{column.label} of {arm.label} {min(shares):.2f}" for column in columns for arm in group.arms
-            if (shares := [m.processor_share for m in arm.metrics(column) if (m.processor_share or 1) < UNDISTURBED])]
+            if (shares := [share for metric in arm.metrics(column)
+                           if (share := metric.processor_share) is not None and share < ENOUGH])]
     if busy:
         more = [f"{len(busy) - NAMED} more"] if len(busy) > NAMED else []
         notes.append("Timed while the machine was busy, with this share of the processor time asked for: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import shutil
@@ -21,13 +20,13 @@ import numpy as np
 
 from harness.datasets.parts.columns import Column
 from harness.datasets.parts.decoding import Decoded, Fact, Read
-from harness.errors import InputError
+from harness.errors import InputError, is_disk_full
+from harness.measurement.processor import usable_cores
 
 ALONE_SECONDS = 1.0     # in this process first: starting others takes longer than a small set
 CHUNKS_PER_WORKER = 8   # at least, so that all end at about the same time
 MOST_IN_CHUNK = 64      # items between two messages of progress
 AHEAD = 3               # chunks per worker that wait to be appended: temporary files
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FileDecoder:
@@ -89,10 +88,6 @@ class FileDecoder:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def column(path: Path, facts: Sequence[Fact]) -> Column:
     """The column of the arrays that ``facts`` describe, which lie end to end in ``path``."""
     shapes = {fact.shape for fact in facts}
@@ -130,7 +125,7 @@ def move_into(file, part: Path) -> None:
         except AttributeError:                     # not on this system
             pass
         except OSError as error:
-            if error.errno in NO_ROOM:
+            if is_disk_full(error):
                 raise
         if left:                                   # a file system that cannot: from where it stopped
             file.seek(0, os.SEEK_END)

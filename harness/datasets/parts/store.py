@@ -30,9 +30,9 @@ from filelock import FileLock, Timeout
 
 from harness import datasets
 from harness.dataset import Dataset
-from harness.datasets.parts.parallel import NO_ROOM, FileDecoder
+from harness.datasets.parts.parallel import FileDecoder
 from harness.datasets.parts.store_files import Torn, describe_source, read_store, rename_store, write_store
-from harness.errors import InputError
+from harness.errors import InputError, is_disk_full
 from harness.record import alive, write_whole
 from harness.spec import DataSpec, digest
 
@@ -237,7 +237,7 @@ def building(data: Path, progress: Progress = lambda **event: None) -> Iterator[
         yield decoder
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if error.errno in NO_ROOM:
+        if is_disk_full(error):
             raise InputError(no_room(data, decoder.needed)) from None
         if error.filename and Path(error.filename).is_relative_to(data):
             raise InputError(f"{error.filename} cannot be written: {error.strerror}") from None
