@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli_options import execution_options
+from harness.errors import InputError
 from harness.execution import Execution
 from harness.terminal import OneLineErrors
 
@@ -40,9 +41,16 @@ LOCAL_RESULTS = Path("results") / "local"
 def main(context: click.Context, suite: str | None, variants: str | None, others: tuple[str, ...],
          out: Path | None, how: Execution, track: tuple[str, ...], **asked) -> None:
     """Benchmark U-Net variants: python bench.py --suite generation"""
+    given = [name.opts[0] for name in context.command.params
+             if context.get_parameter_source(name.name) is click.core.ParameterSource.COMMANDLINE]
     if context.invoked_subcommand is not None:
+        if given:
+            raise InputError(f"{given[0]} stands before {context.invoked_subcommand!r}, which does not take it from "
+                             f"there; its own options follow its name: {context.invoked_subcommand} --help")
         return
     if suite is None:
+        if given:
+            raise InputError(f"{given[0]} needs --suite, which says what is done: segmentation, generation, efficiency")
         click.echo(context.get_help())
         return
     from harness.plan import Request, check_names
@@ -143,12 +151,12 @@ def ablate(name: str | None, **asked) -> None:
         return
     from rich.console import Console
 
-    from harness.ablation.ablate import Asked
+    from harness.ablation.ablate import AblateOptions
     from harness.ablation.ablate import ablate as run_study
     from harness.plan import Request
     request = Request(**{key: asked.pop(key) for key in ("suite", "dataset", "data", "data_root", "download", "profile",
                                                          "device")})
-    sys.exit(run_study(Asked(name, request, **asked), Console()))
+    sys.exit(run_study(AblateOptions(name, request, **asked), Console(), show_report))
 
 
 @main.command()

@@ -20,8 +20,8 @@ from harness.dataset import Dataset
 from harness.errors import DiskFull, InputError, is_disk_full
 from harness.execution import LOCAL, Assignment, Execution
 from harness.executors import registry
+from harness.identity.sources import code_fingerprint
 from harness.record import FINAL, Record, alive, read_record
-from harness.sources import code_fingerprint
 from harness.spec import RunSpec
 
 LOOK_AGAIN_S = 0.5                                 # between two looks at runs that another command makes

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness import datasets, networks, suites
+from harness import datasets, suites
 from harness.errors import InputError, unknown
+from harness.identity import networks
 from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec
 from harness.yaml_file import YamlFile
 
@@ -193,7 +194,7 @@ def cells(request: Request, profile: SuiteProfile, base: RunSpec) -> list[RunSpe
     Raises InputError, with file and line, for a name or value that does not fit, and for a precision that the
     device lacks. Imports torch.
     """
-    from harness.device import check_precision
+    from harness.training.device import check_precision
     suite, sweep = suites.registry.load(request.suite), swept(request, profile)
     parts = {"settings": suite.Settings, "train": TrainSpec}
     known = [f"{part}.{field}" for part, model in parts.items() for field in model.model_fields]
@@ -256,7 +257,7 @@ def device_and_precision(request: Request, profile: SuiteProfile) -> tuple[str, 
 
     Raises InputError for a device that this machine lacks or a precision that the device lacks.
     """
-    from harness.device import check_precision, default_precision, resolve_device
+    from harness.training.device import check_precision, default_precision, resolve_device
     device = resolve_device(request.device)
     precision = request.precision or profile.precision
     precision = default_precision(device) if precision == "auto" else precision

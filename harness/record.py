@@ -32,7 +32,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_serializer, field_validator
 from pydantic_core import PydanticSerializationError
 
-from harness.migrations import SCHEMA, SchemaError, migrated
+from harness.identity.migrations import SCHEMA, SchemaError, migrated
 from harness.record_form import escaped, formed, parsed
 from harness.spec import Frozen, RunSpec, digest
 
@@ -167,7 +167,7 @@ def _git_state() -> dict[str, Any]:
 
 
 @contextmanager
-def whole_or_nothing(runs: Path, run_id: str):
+def atomic_directory(runs: Path, run_id: str):
     """Yield a temporary folder beside ``runs/run_id``; rename it into place only if nothing was raised.
 
     An existing folder of that id is replaced in the same step. Raises OSError where ``runs`` cannot be
@@ -201,7 +201,7 @@ def alive(pid: int) -> bool:
         return True
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes) -> None:
     """Write under a temporary name and rename, so that no reader sees half a file."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     temporary.write_bytes(data)
@@ -218,7 +218,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def read_record(folder: Path) -> Record:
-    """Read one run's record; one of an older schema is brought up to date (:mod:`harness.migrations`).
+    """Read one run's record; one of an older schema is brought up to date (:mod:`harness.identity.migrations`).
 
     Raises
     ------

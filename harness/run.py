@@ -13,14 +13,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_model
 
-from harness import measure, networks
-from harness.compilation import compilation
 from harness.dataset import Dataset
 from harness.errors import DiskFull, InputError, is_disk_full, one_line
+from harness.identity import networks
+from harness.measurement import costs
 from harness.measurement.lease import MachineLease
-from harness.record import FINAL, Record, capture_environment, whole_or_nothing, write_record
+from harness.record import FINAL, Record, atomic_directory, capture_environment, write_record
 from harness.spec import RunSpec
 from harness.suites import Job, Outcome, registry
+from harness.training.compilation import compilation
 from harness.training.state import Checkpoints
 from harness.training.train import Diverged, Runtime, make_accelerator
 
@@ -33,8 +34,8 @@ def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
         lease: MachineLease | None = None, loader_workers: int = 0) -> Record:
     """Make one run and leave its folder ``runs/<run_id>``; whatever goes wrong in it becomes its status.
 
-    ``code`` is the fingerprint of the sources (:func:`harness.sources.code_fingerprint`). What was trained is kept
-    in ``checkpoints`` until the record is written; what is timed is timed alone by ``lease``. Raises OSError where
+    ``code`` is the fingerprint of the sources (:func:`harness.identity.sources.code_fingerprint`). What was trained is
+    kept in ``checkpoints`` until the record is written; what is timed is timed alone by ``lease``. Raises OSError where
     ``runs`` cannot be written, DiskFull where there is no room, and nothing else.
     """
     run_id = spec.run_id(code=code, data=data.fingerprint)
@@ -45,7 +46,7 @@ def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
         accelerator = make_accelerator(spec.device, spec.train.precision)
         return Runtime(accelerator, progress, lease, checkpoints, loader_workers)
 
-    with room_on_disk(runs), whole_or_nothing(runs, run_id) as folder:
+    with room_on_disk(runs), atomic_directory(runs, run_id) as folder:
         outcome, status, error = Outcome(model=None), "ok", None
         try:
             with networks.contained():
@@ -90,7 +91,7 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     factory = networks.factory(spec.variant)
 
     outcome.cost.update(count(factory, arguments, suite.example_inputs(data, settings, 1, "meta")))
-    memory = measure.PeakMemory(device)
+    memory = costs.PeakMemory(device)
     torch.manual_seed(spec.seeds.init)
     model = factory(**arguments).to(device, memory_format=torch.channels_last)
     torch.manual_seed(spec.seeds.data)                 # dropout draws from here, alike in every arm
@@ -114,7 +115,7 @@ def count(factory: Callable, arguments: dict, inputs: tuple) -> dict:
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != expected:
         shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise ValueError(f"the network must return a tensor of shape {expected}, not {shape}")
-    return {"parameters": measure.count_parameters(model), **measure.count_macs(model, *inputs)}
+    return {"parameters": costs.count_parameters(model), **costs.count_macs(model, *inputs)}
 
 
 def classify(problem: Exception) -> tuple[str, str]:

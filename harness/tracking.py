@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.errors import one_line
-from harness.record import Metric, Record, write_whole
+from harness.record import Metric, Record, atomic_write
 from harness.spec import RunSpec
 from harness.trackers import Point, TrackedRun, registry
 
@@ -52,7 +52,7 @@ class Tracking:
             if marker.is_file() and marker.read_text() == state:
                 return
             registry.load(tracker).write(tracked_run(record, self.out / "runs" / record.run_id, name), folder)
-            write_whole(marker, state.encode())
+            atomic_write(marker, state.encode())
 
 
 def tracked_run(record: Record, folder: Path, name: str) -> TrackedRun:
@@ -87,7 +87,7 @@ def parameters(spec: RunSpec) -> dict[str, Any]:
 
 def curves(record: Record, folder: Path, started: float) -> dict[str, list[Point]]:
     """Read the finite points of every curve, in order of their steps."""
-    from harness.analysis.run_files import Run, read_columns
+    from harness.run_files import Run, read_columns
     problems: list[str] = []
     columns = read_columns(Run(record, folder), "curves.csv", problems, also=("seconds",))
     if problems:

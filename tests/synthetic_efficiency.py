@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import synthetic_records as synthetic
 
-from harness.analysis.run_files import Run
 from harness.record import Record, write_record
+from harness.run_files import Run
 from harness.spec import DataSpec, RunSpec, TrainSpec, digest
 
 RATE, PEAK, BANDWIDTH, FIXED = 4e10, 1.6e11, 2e10, 0.0     # MAC/s reached, FLOP/s, B/s, s

@@ -2,8 +2,8 @@
 
 import synthetic_records as synthetic
 
-from harness.analysis.run_files import Run
 from harness.record import read_records
+from harness.run_files import Run
 
 
 def runs_of(out):

@@ -14,8 +14,8 @@ import synthetic_records as synthetic
 from harness.ablation.manifest import Manifest, Part, PlannedArm, Trial, Tuning, write_manifest
 from harness.ablation.matching import Match
 from harness.ablation.study import Study, difference
-from harness.analysis.run_files import Run
 from harness.record import read_records, write_record
+from harness.run_files import Run
 from harness.spec import Seeds
 
 # Change of each arm against the base, and its true effect: Dice, positive is better. In FID: -100 times that.

@@ -9,8 +9,8 @@ from harness.ablation.manifest import Looks, Manifest, Part, PlannedArm, arm_key
 from harness.ablation.study import Study
 from harness.analysis.claim_tests import KINDS
 from harness.analysis.claims import Claim, ClaimFile
-from harness.analysis.run_files import Run
 from harness.analysis.study_runs import Curve
+from harness.run_files import Run
 from harness.spec import Seeds
 
 _keys = {}

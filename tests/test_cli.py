@@ -51,6 +51,12 @@ def test_in_ascii_a_number_keeps_its_sign():
     assert shown.encode("ascii", REPLACED) == rb"-0.05 +- 0.01 -> <= 3 us, \xe9 ^"
 
 
+def test_options_that_would_be_ignored_are_refused():
+    refused(bench("--suite", "generation", "list"), "--suite", "'list'")
+    refused(bench("--jobs", "2", "report", "results"), "--jobs", "'report'")
+    refused(bench("--variants", "plain"), "--variants needs --suite")
+
+
 def test_an_error_of_a_name_with_a_line_break_is_one_line():
     refused(bench("--suite", "generation", "--variant", "a\nb.py:Net"), r"there is no file a\nb.py")
 

@@ -144,7 +144,7 @@ def test_corrupt_record_is_named_and_left_alone_and_the_rest_goes_on(tiny_data, 
 @pytest.mark.parametrize("exitcode, by_oom, status", [
     (-9, True, "oom"), (-9, False, "failed"), (-11, False, "failed"), (1, False, "failed")])
 def test_what_a_death_means(exitcode, by_oom, status):
-    assert local.death(exitcode, by_oom)[0] == status
+    assert local.exit_status(exitcode, by_oom)[0] == status
 
 
 def test_progress_is_heard_while_the_run_is_going(network, tiny_data, tiny_spec, tmp_path):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import variants
 from harness.diffusion import NoisePrediction
-from harness.losses import NAMES, segmentation_loss
+from harness.training.losses import NAMES, segmentation_loss
 from harness.training.train import make_accelerator
 
 SIDE, WIDTH, BATCH, CONTEXT = 32, 8, 2, (3, 6)

@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from harness import migrations
+from harness.identity import migrations
 from harness.record import (
     Metric,
     Record,
+    atomic_directory,
     capture_environment,
     read_record,
     read_records,
-    whole_or_nothing,
     write_record,
 )
 from harness.spec import DataSpec, RunSpec, TrainSpec
@@ -31,7 +31,7 @@ def record(run_id="a" * 16, started="2026-01-01T00:00:00+00:00", **changes):
 
 
 def save(runs, one):
-    with whole_or_nothing(runs, one.run_id) as folder:
+    with atomic_directory(runs, one.run_id) as folder:
         write_record(folder, one)
     return runs / one.run_id
 
@@ -58,7 +58,7 @@ def test_fingerprint_follows_protocol_not_value():
 
 
 def test_nothing_is_left_of_a_run_that_broke_off(tmp_path):
-    with pytest.raises(RuntimeError), whole_or_nothing(tmp_path, "abc") as folder:
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path, "abc") as folder:
         (folder / "half").touch()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_run_that_broke_off(tmp_path):
 
 def test_a_broken_rerun_leaves_the_old_run(tmp_path):
     folder = save(tmp_path, record())
-    with pytest.raises(RuntimeError), whole_or_nothing(tmp_path, folder.name):
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path, folder.name):
         raise RuntimeError
     assert read_record(folder).status == "ok"
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 import harness.spec
 from harness import suites
-from harness.migrations import SCHEMA
+from harness.identity.migrations import SCHEMA
 from harness.spec import (
     DataSpec,
     RunSpec,
@@ -89,8 +89,8 @@ def test_digest_does_not_depend_on_order_and_refuses_nan():
 
 
 ADD = "add it to harness/spec_defaults.json with its default: then it changes no id"
-RAISE = ("raise harness.migrations.SCHEMA, write a step there that puts the old default into records that lack the "
-         "field, and add a table of that schema to harness/spec_defaults.json; leave the old one as it is")
+RAISE = ("raise harness.identity.migrations.SCHEMA, write a step there that puts the old default into records that "
+         "lack the field, and add a table of that schema to harness/spec_defaults.json; leave the old one as it is")
 
 
 def defaults_of(model):

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from variants.parts.blocks import PlainBlock
 from variants.parts.embedding import ConditionEmbedding
+from variants.parts.encoder_decoder import check_size
 from variants.parts.sizes import embedding_width, scaled_channels
-from variants.parts.skeleton import check_size
 
 CHANNEL_MULT = (1, 2, 4, 8, 8)      # VGG16's 64, 128, 256, 512, 512
 SKIP_STRIDES = {8: (8, 16), 16: (16,), 32: ()}   # finest output stride -> strides whose scores are added

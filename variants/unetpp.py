@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from variants.parts.blocks import activation
 from variants.parts.embedding import ConditionEmbedding
+from variants.parts.encoder_decoder import Conditioned, check_size
 from variants.parts.resampling import KEEPS_CHANNELS, downsample, fit, upsample
 from variants.parts.sizes import embedding_width, scaled_channels
-from variants.parts.skeleton import Conditioned, check_size
 from variants.parts.unet import BLOCKS, CHANNEL_MULT, channel_mult_for, choose
 
 OUTPUTS = ("last", "mean", "all")

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from variants.dit import patch_size_for
 from variants.parts.embedding import ClassTable, sinusoidal
+from variants.parts.encoder_decoder import EncoderDecoder, Step
 from variants.parts.normalization import LayerNorm
 from variants.parts.sizes import token_sizes
-from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import AddSkip, NoSkip
 from variants.parts.tokens import TokenBlock, fit_patches, grid_of, unpatch
 from variants.parts.unet import choose
@@ -78,7 +78,7 @@ class UViT(nn.Module):
             return TokenBlock(hidden_size, num_heads, mlp_ratio, norm_eps=norm_eps, qkv_bias=qkv_bias)
 
         join = choose("skip", skip, SKIPS)
-        self.trunk = Skeleton(
+        self.trunk = EncoderDecoder(
             encoder=[Step(block(), leaves=True) for _ in range(depth // 2)],
             middle=[block()],
             decoder=[Step(block(), skip=join(hidden_size, hidden_size)) for _ in range(depth // 2)],

@@ -7,6 +7,7 @@ killed goes on where it was. Torch is imported only once every name has been che
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from harness.plan import Request
 AUTO_MAX_SEEDS = 20
 LOOKS = 4                                          # of --seeds auto, from the fewest that can decide to the most
 
+Report = Callable[[Path, Console], list[str]]
+
 
 @dataclass(frozen=True)
-class Asked:
-    """What the person asked for; None = the study's file decides."""
+class AblateOptions:
+    """Hold what the person asked for; None = the study's file decides."""
 
     name: str
     request: Request                               # data, profile, device; its suite is one of the study's, or ""
@@ -40,9 +43,10 @@ class Asked:
     track: tuple[str, ...] = ()                    # names of trackers
 
 
-def ablate(asked: Asked, console: Console) -> int:
-    """Plan, run, report; 2 where a run did not end well or a record could not be read, otherwise 0.
+def ablate(asked: AblateOptions, console: Console, report: Report | None = None) -> int:
+    """Plan, run, report; return 2 where a run did not end well or a record could not be read, otherwise 0.
 
+    ``report`` writes and prints the report of a folder, and lists what could not be read; None: there is none.
     Raises InputError, before anything is run, for what is wrong with the study or the request.
     """
     study, file, designs = read_study(asked.name)
@@ -74,8 +78,7 @@ def ablate(asked: Asked, console: Console) -> int:
     if tune:
         sweep.tune(tune)
     sweep.run()
-    from harness.cli import show_report
-    problems = show_report(out, console)
+    problems = report(out, console) if report else []
     return 2 if sweep.bad or problems else 0
 
 
@@ -217,7 +220,7 @@ def dry_run(manifest: Manifest, data: dict[str, Any], out: Path, tune: int, cons
     return 0
 
 
-def _suites(asked: Asked, study: Study) -> list[str]:
+def _suites(asked: AblateOptions, study: Study) -> list[str]:
     request = asked.request
     if request.suite and request.suite not in study.suites:
         raise unknown("suite of this study", request.suite, study.suites)
@@ -227,7 +230,7 @@ def _suites(asked: Asked, study: Study) -> list[str]:
     return names
 
 
-def _matchings(asked: Asked, study: Study) -> tuple:
+def _matchings(asked: AblateOptions, study: Study) -> tuple:
     if asked.match is None:
         return study.match
     names = tuple(dict.fromkeys(name.strip() for name in asked.match.split(",") if name.strip()))
@@ -237,7 +240,7 @@ def _matchings(asked: Asked, study: Study) -> tuple:
     return names
 
 
-def _seeds(asked: Asked, study: Study) -> tuple[tuple[int, ...], int | None]:
+def _seeds(asked: AblateOptions, study: Study) -> tuple[tuple[int, ...], int | None]:
     """The seeds, and with ``auto`` the most there may be."""
     if asked.seeds == "auto":
         return (), AUTO_MAX_SEEDS if asked.max_seeds is None else asked.max_seeds
@@ -263,7 +266,7 @@ def _looks(most: int, comparisons: int) -> Looks:
     return Looks(min_seeds=fewest, max_seeds=most, counts=plan.counts)
 
 
-def _command(asked: Asked) -> str:
+def _command(asked: AblateOptions) -> str:
     """The command line again; of files and folders their names, since paths are this machine's."""
     request = asked.request
     name = Path(asked.name).name if asked.name.endswith((".yaml", ".yml")) else asked.name

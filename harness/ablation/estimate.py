@@ -21,8 +21,8 @@ from harness.ablation.manifest import arm_key
 from harness.ablation.probe import Probe, Prober, losses
 from harness.dataset import Dataset
 from harness.execute import finished
+from harness.identity.sources import code_fingerprint
 from harness.record import Record
-from harness.sources import code_fingerprint
 from harness.spec import RunSpec
 
 # Actual time over estimate, for the range that is printed: that of a probe as it was measured (see `estimate`),
@@ -174,7 +174,7 @@ def _work(spec: RunSpec, macs: float) -> float:
 
 def count_macs(spec: RunSpec, data: Dataset) -> float:
     """Of one forward pass of one image. Raises whatever building the network raises."""
-    from harness import networks
+    from harness.identity import networks
     from harness.run import count
     from harness.suites import registry
     suite = registry.load(spec.suite)

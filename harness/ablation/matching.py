@@ -72,9 +72,3 @@ def match_width(factory: Callable, arguments: dict, inputs: tuple, quantity: Qua
         reason += f"{'; ' if reason else ''}timed once more it is off by {error:+.1%}; its times vary by {noise:.1%}"
     return Match(quantity=quantity, target=target, value=value, error=error, options=options, within=within,
                  reason="" if within else reason, tolerance=tolerance, tried=tried, noise=noise)
-
-
-if __name__ == "__main__":
-    from harness.ablation.matching_page import main
-
-    main()

@@ -119,3 +119,7 @@ def main(folder: Path = PAGE) -> None:
         writer.writeheader()
         writer.writerows(row for _, lines in sections for row in lines)
     (folder / "README.md").write_text(page(sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,8 @@ import math
 import statistics
 from collections.abc import Callable
 
-from harness import networks
 from harness.errors import one_line
+from harness.identity import networks
 from harness.spec import canonical_json
 from variants.parts.sizes import Fine, Scaled
 
@@ -63,16 +63,16 @@ class Arm:
         """Value and noise, measured anew. Raises what building or calling the network raises."""
         import torch
 
-        from harness import measure
+        from harness.measurement import costs
 
         if self.quantity == "latency":
             return step_ms(self.build(options), self.inputs)
         model = self.build(options)
         if self.quantity == "macs":
-            return int(measure.count_macs(model, *self.inputs)["macs"].value), None
+            return int(costs.count_macs(model, *self.inputs)["macs"].value), None
         with torch.no_grad():
             model.eval()(*self.inputs)             # a size at which it cannot be called is none
-        return int(measure.count_parameters(model).value), None
+        return int(costs.count_parameters(model).value), None
 
     def value(self, options: dict) -> int | float | None:
         """As measured before, or now; None where the network cannot be built with ``options``, or called."""

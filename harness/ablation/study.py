@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from harness import networks, suites
+from harness import suites
 from harness.errors import InputError, unknown
+from harness.identity import networks
 from harness.spec import Frozen, TrainSpec
 from harness.yaml_file import Place, YamlFile
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness import networks, suites
+from harness import suites
 from harness.ablation import matching
 from harness.ablation.manifest import Part, PlannedArm
 from harness.ablation.study import ArmDesign, Change, Matching, Study, SuitePart
 from harness.dataset import Dataset
 from harness.errors import InputError, one_line, unknown
+from harness.identity import networks
 from harness.plan import (
     Request,
     SuiteProfile,

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 
 from harness.analysis.comparison import require_one_protocol
-from harness.analysis.run_files import Run
 from harness.record import Metric
+from harness.run_files import Run
 from harness.stats.hypothesis_tests import holm
 from harness.stats.intervals import LEVEL, NONE, Interval, mean_interval
 from harness.stats.paired import compare_paired, difference_interval

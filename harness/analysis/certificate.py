@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from scipy import stats
 
 from harness.ablation.manifest import Manifest
-from harness.analysis.study_analysis import ArmResult, PartResult
-from harness.analysis.study_answer import listed, quoted, uncorrected
+from harness.analysis.study_conclusion import uncorrected
+from harness.analysis.study_result import ArmResult, PartResult
 from harness.analysis.study_runs import STATUS, metric_of, values
+from harness.formatting import listed, quoted
+from harness.record import Record
 
 COSTS = ("parameters", "macs", "step_ms", "peak_memory_bytes")
 MATCHED = {"params": "parameters", "macs": "macs", "latency": "step_ms"}   # matching -> its cost
@@ -74,10 +76,22 @@ def _shared(manifest: Manifest, results: Sequence[PartResult]) -> Iterable[State
     records = [run.record for result in results for arm in result.arms for run in arm.runs.values()]
     records = list({record.run_id: record for record in records}.values())
     if records:
-        yield _same("code", "the same code", [record.code for record in records])
+        yield _code(records)
         machines = [", ".join(f"{key} {record.env[key]}" for key in MACHINE if record.env.get(key) is not None)
                     + f", torch {record.env.get('packages', {}).get('torch', 'unknown')}" for record in records]
         yield _same("machine", "the same machine", machines)
+
+
+def _code(records: Sequence[Record]) -> Statement:
+    """State whether a network's code changed between its runs; networks have fingerprints of their own."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        versions[record.spec.variant].add(record.code)
+    changed = [f"{quoted(variant)} ({len(codes)} versions)" for variant, codes in versions.items() if len(codes) > 1]
+    if changed:
+        return Statement("code", f"Runs of one network were made by different versions of its code: {listed(changed)}.",
+                         False)
+    return Statement("code", f"All {len(records)} runs of each network used the same version of its code.", True)
 
 
 def _same(kind: str, what: str, found: Sequence[str]) -> Statement:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.analysis.claim_finding import Finding
+from harness.analysis.claim_verdict import Finding
 from harness.errors import InputError
 from harness.spec import Frozen
 
@@ -56,13 +56,13 @@ class Cost(Frozen):
                        f"{' and '.join(sides[False])}", told, 0)
 
     def count(self, network: Network, size: int | None) -> int:
-        from harness import measure
-        from harness.inspection.network import subject
+        from harness.measurement import costs
+        from harness.measurement.network import subject
         try:
             found = subject(network.network, network.size or size, network.options)
             if self.quantity == "parameters":
-                return int(measure.count_parameters(found.network).value)
-            return int(measure.count_macs(found.network, *found.inputs)["macs"].value)
+                return int(costs.count_parameters(found.network).value)
+            return int(costs.count_macs(found.network, *found.inputs)["macs"].value)
         except (ValueError, RuntimeError) as error:            # in its forward pass
             raise InputError(f"{network.network}: {' '.join(str(error).split())}") from error
 

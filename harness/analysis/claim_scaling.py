@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.analysis.claim_finding import Finding, Missing, Word, number
+from harness.analysis.claim_verdict import Finding, Missing, Word
 from harness.analysis.scaling import FOLLOWED, Condition, Curve, Scaling, side_of
-from harness.reporting.table_view import scale
+from harness.formatting import number, scale
 from harness.spec import Frozen
 from harness.stats.intervals import LEVEL, Interval
 from harness.stats.power_law import EXACT, power_law
@@ -63,7 +63,7 @@ class Measurement:
     n: int                                         # runs (seeds) behind each number: the fewest
 
 
-class Growth(Frozen):
+class ScalingClaim(Frozen):
     """How a cost of ``tested`` grows, by itself or against ``reference``'s; or their ratio at the largest size.
 
     ``exponent`` is fitted over all sizes that both were measured at; with a reference, it is the difference of the

@@ -15,9 +15,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness import suites
-from harness.analysis.claim_finding import Finding, Missing, decide, number, percent, scale, signed, wanted
-from harness.analysis.study_analysis import PartResult, curves, values
-from harness.analysis.study_runs import one_protocol
+from harness.analysis.claim_verdict import Finding, Missing, decide, percent, scale, wanted
+from harness.analysis.study_result import PartResult
+from harness.analysis.study_runs import curves, one_protocol, values
+from harness.formatting import number, signed
 from harness.record import Metric
 from harness.spec import Frozen
 from harness.stats.factorial import factorial_effects

@@ -14,18 +14,18 @@ from typing import Any
 
 from pydantic import Field
 
-from harness import networks
 from harness.ablation.manifest import Manifest, Part
 from harness.ablation.study import CLAIMS, read_study
 from harness.analysis.claim_cost import Cost
-from harness.analysis.claim_finding import Finding, Missing, Word
-from harness.analysis.claim_scaling import RUN, Growth
+from harness.analysis.claim_scaling import RUN, ScalingClaim
 from harness.analysis.claim_tests import KINDS, Evidence
+from harness.analysis.claim_verdict import Finding, Missing, Word
 from harness.analysis.comparison import Run, data_name
 from harness.analysis.scaling import SUITE, Scaling
-from harness.analysis.study_analysis import PartResult
-from harness.analysis.study_answer import listed
+from harness.analysis.study_result import PartResult
 from harness.errors import InputError, unknown
+from harness.formatting import listed
+from harness.identity import networks
 from harness.spec import Frozen
 from harness.stats.power import smallest_n
 from harness.yaml_file import YamlFile
@@ -62,16 +62,16 @@ class ClaimFile(Frozen):
 class Claim:
     name: str
     file: ClaimFile
-    test: Any                                      # one of KINDS, Cost or Growth; None where it is out of reach
+    test: Any                                      # one of KINDS, Cost or ScalingClaim; None where it is out of reach
 
     @property
     def exact(self) -> bool:
         return isinstance(self.test, Cost)
 
     @property
-    def of_growth(self) -> bool:
+    def about_scaling(self) -> bool:
         """Whether records of the efficiency suite decide it, and no study."""
-        return isinstance(self.test, Growth)
+        return isinstance(self.test, ScalingClaim)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def read_claim(name: str) -> Claim:
     if bool(claim.test) == bool(claim.out_of_reach):
         raise file.error((), "a claim has either a test, or says by out_of_reach why it has none")
     test = _test(claim, file) if claim.test else None
-    if isinstance(test, Growth):
+    if isinstance(test, ScalingClaim):
         for subject, place in test.subjects():
             try:
                 networks.check(subject.variant)
@@ -135,7 +135,7 @@ def read_claim(name: str) -> Claim:
 
 
 def _test(claim: ClaimFile, file: YamlFile):
-    kinds = {**KINDS, "cost": Cost, "scaling": Growth}
+    kinds = {**KINDS, "cost": Cost, "scaling": ScalingClaim}
     kind = claim.test.get("kind", "")
     if kind not in kinds:
         raise file.error(("test", "kind"), unknown("kind of test", str(kind), kinds))
@@ -168,16 +168,16 @@ def _check_study(claim: ClaimFile, test, file: YamlFile) -> None:
             raise file.error(("test", "effect", axis), unknown(f"level of {axis}", level, known))
 
 
-def bears_on(claim: Claim, manifest: Manifest) -> bool:
-    """Whether a study that was run can answer the claim."""
-    of_study = claim.test is not None and not claim.exact and not claim.of_growth
+def is_relevant(claim: Claim, manifest: Manifest) -> bool:
+    """Whether a study that was run can decide the claim."""
+    of_study = claim.test is not None and not claim.exact and not claim.about_scaling
     return of_study and (claim.file.study == manifest.name or claim.name in manifest.study.claims)
 
 
 def verdicts_for(out: Path, manifest: Manifest, results: Sequence[PartResult]) -> list[Verdict]:
     """Verdicts on every shipped claim that the study in the folder ``out`` bears on."""
     found = (read_claim(name) for name in claim_names())
-    return [judge(claim, manifest, results, out) for claim in found if bears_on(claim, manifest)]
+    return [judge(claim, manifest, results, out) for claim in found if is_relevant(claim, manifest)]
 
 
 def judge(claim: Claim, manifest: Manifest, results: Sequence[PartResult], out: Path | None = None) -> Verdict:
@@ -200,7 +200,7 @@ def judge(claim: Claim, manifest: Manifest, results: Sequence[PartResult], out: 
     return _verdict(claim, finding, measured=_measured(part, involved, runs), link=link)
 
 
-def judge_growth(claim: Claim, scaling: Scaling, out: Path | None = None) -> Verdict:
+def scaling_verdict(claim: Claim, scaling: Scaling, out: Path | None = None) -> Verdict:
     """The verdict of the efficiency runs in the results folder ``out`` on a claim about how cost grows."""
     devices = listed(list(dict.fromkeys(condition.device for condition in scaling.conditions)))
     sides = scaling.sides
@@ -214,7 +214,7 @@ def unjudged(claim: Claim, why: str = "") -> Verdict:
     """The verdict on a claim that nothing here has measured, or that is counted exactly."""
     if claim.exact:
         return _verdict(claim, claim.test.find())
-    command = RUN if claim.of_growth else f"python bench.py ablate {claim.file.study}"
+    command = RUN if claim.about_scaling else f"python bench.py ablate {claim.file.study}"
     reason = why or (f"not run, because it is out of reach: {claim.file.out_of_reach}" if claim.test is None else
                      f"not run: {command}")
     return _verdict(claim, Finding("inconclusive", reason.rstrip("."), "", 0))
@@ -223,7 +223,7 @@ def unjudged(claim: Claim, why: str = "") -> Verdict:
 def _verdict(claim: Claim, finding: Finding, measured: str = "", link: str = "") -> Verdict:
     file = claim.file
     return Verdict(claim.name, file.statement, file.source, finding.verdict, finding.why, finding.numbers,
-                   claim.test.asked() if claim.test else "", file.study, SUITE if claim.of_growth else file.suite,
+                   claim.test.asked() if claim.test else "", file.study, SUITE if claim.about_scaling else file.suite,
                    file.scale, measured, finding.n, link, file.number)
 
 

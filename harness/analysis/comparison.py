@@ -16,9 +16,10 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
-from harness.analysis.run_files import Run, case_table, read_rows
 from harness.errors import InputError
+from harness.formatting import listed
 from harness.record import Metric, Record
+from harness.run_files import Run, case_table, read_rows
 from harness.spec import Seeds, canonical_json, digest
 from harness.stats.intervals import Interval, bootstrap_interval, mean_interval
 
@@ -119,9 +120,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         families[run.record.spec.group_id()][run.record.data.get("fingerprint", "")].append(run)
     members = []
     for family in families.values():
-        homeless = family.pop("", []) if len(family) > 1 else []
+        unassigned_runs = family.pop("", []) if len(family) > 1 else []
         for i, found in enumerate(family.values()):
-            members.append(found + homeless if i == 0 else found)
+            members.append(found + unassigned_runs if i == 0 else found)
     titles = _titles([found[0].record for found in members])
     groups = [_group(found, title) for found, title in zip(members, titles, strict=True)]
     alone = {group.id: [arm for arm in group.arms if len(arm.finished) == 1
@@ -253,15 +254,10 @@ def require_one_protocol(metrics: Mapping[str, Metric], allowed: Collection[str]
         ways.setdefault(canonical_json(entries), (entries, []))[1].append(name)
     if len(ways) > 1:
         notes = differences([entries for entries, _ in ways.values()])
-        told = "; ".join(f"{note} ({_few(names)})"
+        told = "; ".join(f"{note} ({listed(names, 4)})"
                          for note, (_, names) in zip(notes, ways.values(), strict=True))
         label = next(iter(metrics.values())).label
         raise InputError(f"{label} was measured in {len(ways)} ways, which cannot stand in one table: {told}")
-
-
-def _few(names: Sequence[str], most: int = 4) -> str:
-    """The first names, and how many more."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _flatten(value: Any, prefix: str = ""):

@@ -15,9 +15,9 @@ from pathlib import Path
 from harness.ablation.manifest import Manifest, arm_key, read_manifest
 from harness.analysis.arm_change import ArmChange, changes_of, cost_ratios, exact_costs, judge, runs_moved
 from harness.analysis.comparison import data_name, differences, group_runs
-from harness.analysis.run_files import Run
 from harness.errors import InputError
 from harness.record import Record, read_record
+from harness.run_files import Run
 from harness.spec import Seeds
 
 

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from harness.analysis.comparison import arm_labels, network_of
-from harness.analysis.run_files import Run
 from harness.record import Metric, Record
+from harness.run_files import Run
 from harness.spec import canonical_json
 from harness.stats.intervals import LEVEL, Interval, mean_interval
 from harness.stats.power_law import PowerLaw, Timed, log_ratio, power_law

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from harness import suites
-from harness.ablation.manifest import Manifest, Part, PlannedArm
-from harness.analysis.run_files import Run
-from harness.analysis.study_answer import answer
+from harness.ablation.manifest import Manifest, Part
+from harness.analysis.study_conclusion import conclusion
+from harness.analysis.study_result import ALPHA, ArmResult, PartResult, Verdict
 from harness.analysis.study_runs import (
     Collected,
-    arm_runs,
     by_arm,
     collect,
     curves,
@@ -30,75 +28,17 @@ from harness.analysis.study_runs import (
 )
 from harness.errors import unknown
 from harness.record import Metric
+from harness.run_files import Run
 from harness.stats.factorial import FactorialEffects, factorial_effects
 from harness.stats.hypothesis_tests import holm
-from harness.stats.intervals import LEVEL, Interval, mean_interval
+from harness.stats.intervals import LEVEL, mean_interval
 from harness.stats.paired import PairedComparison, compare_paired
 from harness.stats.power import minimum_detectable_effect, seeds_needed, smallest_n
 from harness.stats.sequential import Decision, SequentialPlan
 from harness.stats.tie_groups import TieGroups, tie_groups
 from harness.stats.time_to_quality import TimeToQuality, time_to_quality
 
-__all__ = ["ArmResult", "PartResult", "analyse", "arm_runs", "curves", "values"]
-
-ALPHA = 0.05
 TIE_WORK = 3e6                                     # microseconds, about, that the tests of all pairs may take
-
-Verdict = Literal["base", "better", "worse", "undecided"]
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm. ``comparison`` is positive where the arm is better; None for the base."""
-
-    arm: PlannedArm
-    runs: dict[int, Run]                           # seed -> its run that counts, whatever its status
-    interval: Interval                             # mean of the outcome, 95 %
-    comparison: PairedComparison | None
-    adjusted_p: float                              # Holm over the part's arms; NaN for the base, without pairs, and
-                                                   # with --seeds auto, where the plan of looks decides
-    verdict: Verdict
-    detectable: float                              # at this n, 80 % power, Holm's first step; in the metric's unit.
-                                                   # With looks, at what the looks so far may spend
-    needed: float                                  # seeds to decide a difference as large as the one that was seen
-    letters: str                                   # tie letters; "" where no pair could be told apart, or pairs are
-                                                   # too many to test
-    speed: TimeToQuality | None = None             # time to the base's final quality
-    decision: Decision | None = None               # with --seeds auto
-
-
-@dataclass(frozen=True)
-class PartResult:
-    """What one part of a study found."""
-
-    part: Part
-    metric: Metric                                 # one value of the outcome, for its label, unit, direction, protocol
-    arms: tuple[ArmResult, ...]                    # the base first, then in the study's order
-    ties: TieGroups
-    effects: FactorialEffects | None               # of full and fractional factorial designs
-    also: dict[str, dict[str, PairedComparison]]   # metric -> arm -> comparison; NOT corrected for being many
-    excluded: list[str]                            # one line for each run that does not count, and why
-    answer: str                                    # the finding, in a few sentences
-    also_metrics: dict[str, Metric] = field(default_factory=dict)   # of ``also``, for label, unit, direction
-    correction: str = ""                           # what the p values or decisions are corrected for, in words
-    level: float = LEVEL                           # of the intervals of differences
-    missing: int = 0                               # runs that were planned and are not there
-    spent: float = ALPHA                           # error that may be spent so far; with looks less, 0 before the first
-    alpha: float = ALPHA                           # of ties, effects and claims: what the last look adds to ``spent``
-
-    @property
-    def base(self) -> ArmResult:
-        return self.arms[0]
-
-    @property
-    def comparisons(self) -> int:
-        """Tests in the family: arms other than the base, tested yet or not."""
-        return len(self.arms) - 1
-
-    @property
-    def seeds(self) -> int:
-        """The most pairs that any comparison has."""
-        return max((arm.comparison.test.n for arm in self.arms[1:]), default=0)
 
 
 def analyse(manifest: Manifest, runs: Sequence[Run]) -> tuple[PartResult, ...]:
@@ -149,7 +89,7 @@ def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartR
     result = PartResult(part, metric, tuple(arms), ties, effects, also,
                         collected.excluded + _undefined(outcome, metric), "", also_metrics,
                         _correction(manifest, part), level, missing, spent, alpha)
-    return replace(result, answer=answer(result, manifest))
+    return replace(result, conclusion=conclusion(result, manifest))
 
 
 def _outcome(part: Part, collected: Collected) -> tuple[Metric, dict[str, dict[int, float]]]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from harness.ablation.manifest import Manifest, Part, arm_key
 from harness.analysis.comparison import require_one_protocol
-from harness.analysis.run_files import Run
 from harness.record import Metric
+from harness.run_files import Run
 from harness.spec import Seeds
 from harness.stats.time_to_quality import Curve
 
@@ -106,7 +106,7 @@ def _latest_data(part: Part, keyed: Mapping[str, list[Run]]) -> str | None:
     return max(found, key=lambda record: record.started).data["fingerprint"] if found else None
 
 
-def strays(manifest: Manifest, runs: Sequence[Run]) -> list[Run]:
+def unassigned_runs(manifest: Manifest, runs: Sequence[Run]) -> list[Run]:
     """Runs that belong to no arm of the study."""
     keys = {arm.key for part in manifest.parts for arm in part.arms}
     return [run for key, found in by_arm(runs).items() if key not in keys for run in found]

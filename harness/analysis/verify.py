@@ -1,14 +1,16 @@
 """``python bench.py verify DIR``: does every number of a report follow from the records below it?
 
-Each record from its own files (:mod:`harness.analysis.recount`), the study from the records, then every table and page
+Each record from its own files (:mod:`harness.analysis.recompute`), the study from the records, then every table (CSV)
 again from the records, cell by cell. No torch import.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-import shutil
-import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,15 +18,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.ablation.manifest import FILE, read_manifest
-from harness.analysis.page_cells import READABLE, read_cells
-from harness.analysis.recount import Findings, check_run, same
-from harness.analysis.recount_study import check_study
+from harness.ablation.manifest import FILE, Manifest, read_manifest
+from harness.analysis.frames import frames
+from harness.analysis.recompute import Findings, check_run, same
+from harness.analysis.recompute_study import check_study
 from harness.analysis.result_sets import read_runs
 from harness.errors import InputError
+from harness.formatting import listed
+from harness.run_files import Run
 
 EXACT = 1e-9                                       # relative; of numbers that the same code made from the same records
 MOST_SHOWN = 200                                   # differences on a terminal
+ROW_NAMES = ("part", "arm", "variant", "metric")   # columns that name the rows of a table where no run_id does
+PAGES = ("report.html", "table.md", "table.tex", "study-table.md", "study-table.tex")
 
 
 def verify(out: Path) -> Findings:
@@ -45,62 +51,58 @@ def verify(out: Path) -> Findings:
         return findings
     if manifest is not None:
         check_study(out, manifest, runs, findings)
-    check_written(out, findings)
+    check_tables(out, manifest, runs, findings)
     return findings
 
 
-def check_written(out: Path, findings: Findings) -> None:
-    """Write tables and report again elsewhere, and compare every cell with what ``out`` holds."""
-    from harness.reporting.report import write_report
-    with tempfile.TemporaryDirectory() as temporary:
-        again = Path(temporary) / out.resolve().name
-        again.mkdir()
-        for name in ("runs", "tuning"):
-            if (out / name).is_dir():
-                (again / name).symlink_to((out / name).resolve(), target_is_directory=True)
-        if (out / FILE).exists():
-            shutil.copy(out / FILE, again / FILE)
-        try:
-            write_report(again)
-        except InputError as error:
-            findings.wrong("report", "made from the records", "a report", str(error).replace(str(again), "DIR"))
-            return
-        made = [path.relative_to(again) for path in sorted(again.rglob("*")) if path.is_file() and path.name != FILE]
-        made = [path for path in made if path.parts[0] not in ("runs", "tuning")]
-        for path in made:
-            if path.suffix not in READABLE:
-                if (out / path).exists():
-                    findings.unchecked["figures: drawn from the records, not read back"].append(str(path))
-            elif not (out / path).exists():
-                findings.unchecked["files that a report has and this folder does not"].append(str(path))
-            else:
-                check_file(out, again, path, findings)
-    held = {path.relative_to(out) for kind in ("*.csv", "*.html") for path in out.glob(kind)}
-    for path in sorted(held - set(made)):
-        findings.unchecked["files that no report writes"].append(str(path))
+def check_tables(out: Path, manifest: Manifest | None, runs: Sequence[Run], findings: Findings) -> None:
+    """Compute the tables of ``out`` again from its records, and compare every cell."""
+    made = frames(out, manifest, runs)
+    for name, frame in made.items():
+        if (out / name).exists():
+            check_table(out / name, frame.to_csv(index=False), findings)
+        else:
+            findings.unchecked["tables that a report has and this folder does not"].append(name)
+    for path in sorted(out.glob("*.csv")):
+        if path.name not in made:
+            findings.unchecked["tables that no report writes"].append(path.name)
+    pages = [name for name in PAGES if (out / name).exists()]
+    if pages:
+        findings.unchecked["pages and figures: made of the same numbers, not read back"] += pages
 
 
-def check_file(out: Path, again: Path, path: Path, findings: Findings) -> None:
-    """One file of both folders, cell by cell."""
+def check_table(path: Path, again: str, findings: Findings) -> None:
+    """Compare a CSV file with what it should be, cell by cell."""
     try:
-        stated = read_cells(out / path)
-    except (OSError, ValueError) as error:
-        findings.wrong(str(path), "file", f"unreadable ({error})", "a file that can be read")
+        stated = cells(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, csv.Error) as error:
+        findings.wrong(path.name, "file", f"unreadable ({error})", "a file that can be read")
         return
-    recomputed = read_cells(again / path)
+    recomputed = cells(again)
     for place in [*stated, *(place for place in recomputed if place not in stated)]:
-        mine, other = (_plain(cells[place], out, again) if place in cells else None for cells in (stated, recomputed))
+        mine, other = stated.get(place), recomputed.get(place)
         if mine is None or other is None or not (mine == other or _same_number(mine, other)):
-            findings.wrong(str(path), place, "absent" if mine is None else mine, "absent" if other is None else other)
+            findings.wrong(path.name, place, "absent" if mine is None else mine, "absent" if other is None else other)
         findings.checked += 1
 
 
-def _plain(text: str, *folders: Path) -> str:
-    """Without the paths of the folders, which reports and records may hold; a bare name may be any word of them."""
-    for folder in folders:
-        text = text.replace(str(folder.resolve()), "DIR")
-        text = text.replace(str(folder), "DIR") if len(folder.parts) > 1 else text
-    return text
+def cells(text: str) -> dict[str, str]:
+    """Name every cell of a CSV file by its row and column: place -> text. A comparison's id is only a name."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    groups = list(dict.fromkeys(row.get("group") for row in rows))
+    for row in rows:
+        if row.get("group"):
+            row["group"] = f"comparison {groups.index(row['group']) + 1}"
+    columns = rows[0] if rows else {}
+    names = ["run_id"] if "run_id" in columns else [name for name in ROW_NAMES if name in columns]
+    places, found = Counter(), {}
+    for i, row in enumerate(rows, 2):
+        name = ", ".join(f"{key} {row[key]}" for key in names) or f"line {i}"
+        places[name] += 1
+        name += f" ({places[name]})" if places[name] > 1 else ""
+        for column, cell in row.items():
+            found[f"{name}, column {column}"] = cell if isinstance(cell, str) else str(cell or "")
+    return found
 
 
 def _same_number(mine: str, other: str) -> bool:
@@ -119,12 +121,8 @@ def show(findings: Findings, console: Console) -> None:
         if len(findings.differences) > MOST_SHOWN:
             console.print(Text(f"... and {len(findings.differences) - MOST_SHOWN} more"))
     for why, what in findings.unchecked.items():
-        console.print(Text(f"not checkable: {why}: {len(what)} ({_few(what)})", style="dim"))
+        console.print(Text(f"not checkable: {why}: {len(what)} ({listed(what, 3)})", style="dim"))
     count = len(findings.differences)
     words = "all agree" if not count else f"{count} differ{'s' * (count == 1)}"
     style = "bold red" if count else "bold green"
     console.print(Text(f"{findings.checked:,} values computed again: {words}", style=style))
-
-
-def _few(what: list[str], most: int = 3) -> str:
-    return ", ".join(what[:most]) + (", ..." if len(what) > most else "")

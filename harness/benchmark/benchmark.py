@@ -46,15 +46,15 @@ def benchmark(only: str | None, *, rounds: int | None, device: str, precision: s
     """
     names = chosen(only)
     check_names(device, precision)
-    from harness.benchmark.contest import Asked
-    from harness.device import check_precision, default_precision, keep_freed_memory, resolve_device
+    from harness.benchmark.contest import BenchmarkOptions
+    from harness.training.device import check_precision, default_precision, keep_freed_memory, resolve_device
     device = resolve_device(device)
     precision = default_precision(device) if precision == "auto" else precision
     check_precision(device, precision)
     writable(out)
     keep_freed_memory()
     console.print(f"{len(names)} contests on {device}, ours in {precision}, results in {out}", soft_wrap=True)
-    asked = Asked(device, precision, rounds, compile, out / "cache")
+    asked = BenchmarkOptions(device, precision, rounds, compile, out / "cache")
     started, clock, contests = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter(), []
     for name in names:
         try:

@@ -15,11 +15,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from harness.compilation import compilation
-from harness.device import default_precision
 from harness.measurement.timing import synchronize
 from harness.spec import TrainSpec
 from harness.training.batches import Batches
+from harness.training.compilation import compilation
+from harness.training.device import default_precision
 from harness.training.train import Runtime, train
 
 OURS = "ours"
@@ -27,11 +27,11 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 25                  # where --rounds does not say
 TURN_S, MOST_CALLS = 0.2, 50                       # a turn takes so long, by as many calls as it needs, up to so many
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 STEP_FLOPS = 3                                     # a training step over a forward pass: backward makes two products
-BUDGET = TrainSpec(steps=10 ** 6, batch_size=1, learning_rate=2e-4, weight_decay=1e-2)   # ended earlier, by Over
+BUDGET = TrainSpec(steps=10 ** 6, batch_size=1, learning_rate=2e-4, weight_decay=1e-2)   # ended earlier, by StopTrial
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkOptions:
     """What the person asked of every contest."""
 
     device: str                                    # resolved: "cpu", "cuda"
@@ -61,9 +61,9 @@ class Asked:
         native = self.precision != "fp32" and default_precision(self.device) == self.precision
         return cpu.get(precision) if native and not compiled else None
 
-    def effort(self, seconds: float, **changes) -> Effort:
+    def budget(self, seconds: float, **changes) -> Budget:
         """``seconds`` of rounds, or the number of rounds that was asked for."""
-        return replace(Effort(seconds, self.rounds), **changes)
+        return replace(Budget(seconds, self.rounds), **changes)
 
     @contextmanager
     def compiling(self, compiled: bool) -> Iterator[None]:
@@ -77,7 +77,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Effort:
+class Budget:
     """How long a trial goes on."""
 
     seconds: float                                 # a round is begun until then, within LEAST_ROUNDS..MOST_ROUNDS
@@ -100,7 +100,7 @@ class Timed:
     calls_per_turn: int = 1
 
 
-def alternate(calls: Mapping[str, Callable[[], object] | None], timed: Timed, effort: Effort,
+def alternate(calls: Mapping[str, Callable[[], object] | None], timed: Timed, budget: Budget,
               device: torch.device) -> Iterator[None]:
     """Let everyone in ``calls`` take turns, in the given order, then in the opposite one, and so on.
 
@@ -118,33 +118,33 @@ def alternate(calls: Mapping[str, Callable[[], object] | None], timed: Timed, ef
         return (time.perf_counter() - started) / count
 
     took = {}
-    for _ in range(effort.warmups):
+    for _ in range(budget.warmups):
         for name in calls:
             took[name] = yield from turn(name, 1)
             timed.first_s.setdefault(name, took[name])
-    count = effort.calls or (min(MOST_CALLS, math.ceil(TURN_S / min(took.values()))) if took else 1)
+    count = budget.calls or (min(MOST_CALLS, math.ceil(TURN_S / min(took.values()))) if took else 1)
     timed.calls_per_turn = count
     order, rounds, began = list(calls), 0, time.perf_counter()
-    while effort.goes_on(rounds, time.perf_counter() - began):
+    while budget.goes_on(rounds, time.perf_counter() - began):
         for name in order:
             timed.seconds.setdefault(name, []).append((yield from turn(name, count)))
         order.reverse()
         rounds += 1
 
 
-def take_turns(calls: Mapping[str, Callable[[], object]], effort: Effort, device: torch.device) -> Timed:
+def take_turns(calls: Mapping[str, Callable[[], object]], budget: Budget, device: torch.device) -> Timed:
     """Time ``calls`` against each other."""
     timed = Timed()
-    for _ in alternate(calls, timed, effort, device):
+    for _ in alternate(calls, timed, budget, device):
         raise AssertionError("a call is missing")
     return timed
 
 
-class Over(Exception):
+class StopTrial(Exception):
     """The trial has ended, in the middle of training."""
 
 
-def train_among(others: Mapping[str, Callable[[], object]], effort: Effort, model: nn.Module,
+def train_among(others: Mapping[str, Callable[[], object]], rounds: Budget, model: nn.Module,
                 loss: Callable[[nn.Module, Any], Tensor], batches: Batches, accelerator: Accelerator,
                 budget: TrainSpec = BUDGET, **options) -> Timed:
     """Time a step of the project's own training loop against one call of each of ``others``.
@@ -154,17 +154,17 @@ def train_among(others: Mapping[str, Callable[[], object]], effort: Effort, mode
     between. ``options`` go to the loop's :class:`Runtime`.
     """
     timed = Timed()
-    turns = alternate({OURS: None, **others}, timed, effort, accelerator.device)
+    turns = alternate({OURS: None, **others}, timed, rounds, accelerator.device)
 
     def refereed(network: nn.Module, batch: Any) -> Tensor:
         assert not torch.is_autocast_enabled(accelerator.device.type), "the others would compute in our precision"
-        if next(turns, Over) is Over:
-            raise Over
+        if next(turns, StopTrial) is StopTrial:
+            raise StopTrial
         return loss(network, batch)
 
     try:
         train(model, refereed, batches, budget, Runtime(accelerator, **options))
-    except Over:
+    except StopTrial:
         return timed
     raise AssertionError(f"training ended after {budget.steps} steps, before the trial did")
 

@@ -12,7 +12,7 @@ from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 import variants
-from harness.benchmark.contest import OURS, Asked, Timed, autocast, take_turns
+from harness.benchmark.contest import OURS, BenchmarkOptions, Timed, autocast, take_turns
 from harness.benchmark.result import Check, Contest, Trial
 from harness.benchmark.same_network import (
     ERROR_FP32,
@@ -33,8 +33,8 @@ from harness.training.train import make_accelerator
 from variants.parts.attention import SelfAttention
 from variants.parts.blocks import ResidualBlock
 from variants.parts.diffusion_unet import DiffusionUNet
-from variants.presets.ddpm import places
-from variants.presets.weights import Slot, fill, paired
+from variants.presets.ddpm import module_paths
+from variants.presets.weights import Slot, fill, map_by_prefix
 
 NETWORK = {
     "sample_size": 32, "block_out_channels": (64, 128, 128), "layers_per_block": 2,
@@ -46,7 +46,7 @@ GOALS = {"training": {"fp32": 2.0, "bf16": 1.2}, "inference": {}, "sampling": {"
 CHECKED = 2                                        # images whose way through DDIM is followed
 
 
-def run(asked: Asked, network: dict | None = None, batch_size: int = BATCH_SIZE, samples: int = SAMPLES,
+def run(asked: BenchmarkOptions, network: dict | None = None, batch_size: int = BATCH_SIZE, samples: int = SAMPLES,
         steps: int = STEPS) -> Contest:
     """The contest; the rest are the sizes, which tests make smaller (``network``: of ``UNet2DModel``)."""
     pair = make_pair(network or NETWORK, batch_size)
@@ -109,7 +109,7 @@ ENDS = {"conv_in": "encoder.0.parts.0", "time_embedding.linear_1": "embedding.ml
 
 def slots(network: DiffusionUNet) -> dict[str, Slot]:
     """Where every tensor of ``UNet2DModel.state_dict()`` goes."""
-    found = list(places(network))                          # named as in DDPM's published code, from the top down
+    found = list(module_paths(network))                          # named as in DDPM's published code, from the top down
     lowest = max(int(name.split(".")[1]) for name, _, _ in found if not name.startswith("mid"))
     modules, projections = dict(ENDS), {}
     for name, own, part in found:
@@ -121,7 +121,7 @@ def slots(network: DiffusionUNet) -> dict[str, Slot]:
             projections |= thirds(network, own, official)
         else:                                              # an upsampling is (larger, convolved)
             modules[f"{official}.conv"] = own if isinstance(part, nn.Conv2d) else f"{own}.1"
-    return paired(network, modules) | projections
+    return map_by_prefix(network, modules) | projections
 
 
 def their_place(name: str, lowest: int) -> str:
@@ -153,7 +153,8 @@ def ddim(network: UNet2DModel) -> DDIMPipeline:
     return pipeline
 
 
-def samplers(pair: Pair, asked: Asked, samples: int, compiled: bool = False) -> dict[str, Callable[[int], Tensor]]:
+def samplers(pair: Pair, asked: BenchmarkOptions, samples: int,
+             compiled: bool = False) -> dict[str, Callable[[int], Tensor]]:
     """By contestant: a number of DDIM's steps -> images (``samples``, 3, H, W) in 0..1, from the same noise."""
     accelerator = make_accelerator(asked.device, asked.precision)
     diffusion, device = NoisePrediction(TIMESTEPS, "linear"), accelerator.device
@@ -176,7 +177,7 @@ def samplers(pair: Pair, asked: Asked, samples: int, compiled: bool = False) -> 
                                   for precision in asked.peer_precisions}}
 
 
-def sampling(pair: Pair, asked: Asked, samples: int, steps: int, compiled: bool = False) -> Trial:
+def sampling(pair: Pair, asked: BenchmarkOptions, samples: int, steps: int, compiled: bool = False) -> Trial:
     """Noise to images, against ``DDIMPipeline``. One step of everyone is the warm-up."""
     asked.say("sampling" + ", compiled" * compiled)
     device = make_accelerator(asked.device, asked.precision).device
@@ -189,12 +190,12 @@ def sampling(pair: Pair, asked: Asked, samples: int, steps: int, compiled: bool 
             synchronize(device)
             first[name] = time.perf_counter() - started
         timed = take_turns({name: partial(sample, steps) for name, sample in calls.items()},
-                           asked.effort(SECONDS["sampling"], warmups=0, calls=1), device)
+                           asked.budget(SECONDS["sampling"], warmups=0, calls=1), device)
     timed = Timed(timed.seconds, first, timed.calls_per_turn)
     return trial("sampling", pair, asked, timed, GOALS["sampling"], compiled, samples, steps)
 
 
-def agreement_in_sampling(pair: Pair, asked: Asked, steps: int) -> Check:
+def agreement_in_sampling(pair: Pair, asked: BenchmarkOptions, steps: int) -> Check:
     """As :func:`agreement`, at every noise level that DDIM visits: on what the peer's network is given there.
 
     Finished samples would say nothing. At the first steps an error in the noise is divided by sqrt(alpha_bar), 1 / 160,

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.benchmark.contest import Asked
+from harness.benchmark.contest import BenchmarkOptions
 from harness.benchmark.overhead import DefaultRun
 from harness.benchmark.result import Contest, Contestant, Trial, compared
 from harness.execute import execute, prepare
@@ -20,7 +20,7 @@ JUDGED, WHOLE = "evaluation", "whole run"
 GOAL = 0.15
 
 
-def run(asked: Asked, profile: str = "quick", *, how: Execution = LOCAL) -> Contest:
+def run(asked: BenchmarkOptions, profile: str = "quick", *, how: Execution = LOCAL) -> Contest:
     """The contest: one run of ``plain``, or up to MOST_RUNS where ``rounds`` says so, each with its own seed.
 
     Raises RuntimeError for a run that did not end well.

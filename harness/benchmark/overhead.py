@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness import networks
-from harness.benchmark.contest import BUDGET, OURS, Asked, PlainLoop, train_among
+from harness.benchmark.contest import BUDGET, OURS, BenchmarkOptions, PlainLoop, train_among
 from harness.benchmark.result import Contest, Contestant, Trial, compared
 from harness.dataset import Dataset
 from harness.diffusion import NoisePrediction
+from harness.identity import networks
 from harness.plan import Request, base_spec, data_spec, load_data, read_profile
 from harness.spec import RunSpec
 from harness.suites import registry
@@ -34,7 +34,7 @@ class DefaultRun:
     settings: Any                                  # of the suite
 
     @classmethod
-    def of(cls, asked: Asked, profile: str) -> DefaultRun:
+    def of(cls, asked: BenchmarkOptions, profile: str) -> DefaultRun:
         request = Request(suite="generation", profile=profile, device=asked.device, precision=asked.precision)
         budget = read_profile(profile, request.suite)
         data = load_data(data_spec(request, budget), request.suite, asked.cache)
@@ -42,7 +42,7 @@ class DefaultRun:
         return cls(spec, data, registry.load(request.suite).Settings(**spec.settings))
 
 
-def run(asked: Asked, profile: str = "quick") -> Contest:
+def run(asked: BenchmarkOptions, profile: str = "quick") -> Contest:
     """The contest, on the network, the data and the batch of ``profile``'s generation."""
     asked.say("training step")
     default = DefaultRun.of(asked, profile)
@@ -74,7 +74,7 @@ def run(asked: Asked, profile: str = "quick") -> Contest:
     # Between two looks at the loss lie LOG_EVERY steps, so every turn of ours has its share of them. Where batches are
     # made ahead, two are made in the other's turn: a turn is long enough for these not to count.
     calls = LOG_EVERY if device.type == "cpu" else 10 * LOG_EVERY
-    timed = train_among({BARE: bare}, asked.effort(SECONDS, calls=calls), network(), loss, batches, accelerator,
+    timed = train_among({BARE: bare}, asked.budget(SECONDS, calls=calls), network(), loss, batches, accelerator,
                         budget, progress=progress)
     labels = {OURS: f"harness.training, {asked.precision}", BARE: f"{BARE}, {asked.precision}"}
     contestants = {name: Contestant(label=labels[name], seconds=seconds, first_s=timed.first_s[name],

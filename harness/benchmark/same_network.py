@@ -14,7 +14,7 @@ from harness.benchmark.contest import (
     BUDGET,
     OURS,
     STEP_FLOPS,
-    Asked,
+    BenchmarkOptions,
     PlainLoop,
     Timed,
     autocast,
@@ -23,7 +23,7 @@ from harness.benchmark.contest import (
 )
 from harness.benchmark.result import Check, Contestant, Trial, compared
 from harness.diffusion import NoisePrediction
-from harness.measure import count_macs, count_parameters
+from harness.measurement.costs import count_macs, count_parameters
 from harness.training.train import make_accelerator
 
 BATCHES = 4                                        # of random images, made beforehand and used again and again
@@ -58,7 +58,7 @@ def key(pair: Pair, precision: str) -> str:
     return f"{pair.peer}, {precision}" + ("" if precision == "fp32" else " autocast")
 
 
-def label(pair: Pair, asked: Asked, name: str) -> str:
+def label(pair: Pair, asked: BenchmarkOptions, name: str) -> str:
     return f"ours, {asked.precision}" if name == OURS else name
 
 
@@ -100,7 +100,8 @@ def their_loss(pair: Pair, scheduler) -> Callable[[nn.Module, Batch], Tensor]:
     return loss
 
 
-def training(pair: Pair, asked: Asked, seconds: float, goals: dict[str, float], compiled: bool = False) -> Trial:
+def training(pair: Pair, asked: BenchmarkOptions, seconds: float, goals: dict[str, float],
+             compiled: bool = False) -> Trial:
     """A step of :func:`harness.training.train.train` against the loop that people write."""
     asked.say("training step" + ", compiled" * compiled)
     accelerator = make_accelerator(asked.device, asked.precision)
@@ -114,13 +115,14 @@ def training(pair: Pair, asked: Asked, seconds: float, goals: dict[str, float], 
                                        "compile": compiled})
     with asked.compiling(compiled):
         timed = train_among(
-            others, asked.effort(seconds), ready(pair.ours(), asked.device, False, channels_last=True),
+            others, asked.budget(seconds), ready(pair.ours(), asked.device, False, channels_last=True),
             lambda network, batch: diffusion.loss(network, *batch),
             random_batches(pair, asked.device, channels_last=True), accelerator, budget)
     return trial("training step", pair, asked, timed, goals, compiled, pair.batch_size, STEP_FLOPS)
 
 
-def inference(pair: Pair, asked: Asked, seconds: float, goals: dict[str, float], compiled: bool = False) -> Trial:
+def inference(pair: Pair, asked: BenchmarkOptions, seconds: float, goals: dict[str, float],
+              compiled: bool = False) -> Trial:
     """A forward pass under inference mode, in evaluation."""
     asked.say("inference" + ", compiled" * compiled)
     accelerator = make_accelerator(asked.device, asked.precision)
@@ -140,11 +142,11 @@ def inference(pair: Pair, asked: Asked, seconds: float, goals: dict[str, float],
     calls = {OURS: call_ours, **{key(pair, precision): lambda precision=precision: call_theirs(precision)
                                  for precision in asked.peer_precisions}}
     with asked.compiling(compiled):
-        timed = take_turns(calls, asked.effort(seconds), accelerator.device)
+        timed = take_turns(calls, asked.budget(seconds), accelerator.device)
     return trial("inference", pair, asked, timed, goals, compiled, pair.batch_size, 1)
 
 
-def agreement(pair: Pair, asked: Asked) -> list[Check]:
+def agreement(pair: Pair, asked: BenchmarkOptions) -> list[Check]:
     """How far our output is from the peer's in float32, and how far it may be."""
     accelerator = make_accelerator(asked.device, asked.precision)
     theirs = ready(pair.theirs(), asked.device, False).eval()
@@ -167,8 +169,8 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def trial(name: str, pair: Pair, asked: Asked, timed: Timed, goals: dict[str, float], compiled: bool, images: int,
-          passes: int) -> Trial:
+def trial(name: str, pair: Pair, asked: BenchmarkOptions, timed: Timed, goals: dict[str, float],
+          compiled: bool, images: int, passes: int) -> Trial:
     """Who was timed, and ours against each. ``passes`` of the network for every one of ``images`` make a call."""
     sizes = {which: size(pair, which) for which in (OURS, pair.peer)}
     contestants = {}

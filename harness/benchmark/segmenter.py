@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 import variants
 from harness.benchmark import EXTRA
-from harness.benchmark.contest import OURS, STEP_FLOPS, Asked, autocast, take_turns
+from harness.benchmark.contest import OURS, STEP_FLOPS, BenchmarkOptions, autocast, take_turns
 from harness.benchmark.result import Contest, Contestant, Trial, compared
-from harness.measure import count_macs, count_parameters
+from harness.measurement.costs import count_macs, count_parameters
 from harness.training.train import make_accelerator
 
 IMAGE_SIZE, BATCH_SIZE, WIDTH, CLASSES = 128, 8, 32, 8
@@ -56,7 +56,8 @@ PEERS = (Peer("MONAI BasicUNet", "monai", basic_unet),
          Peer("smp Unet", "segmentation_models_pytorch", resnet_unet))
 
 
-def run(asked: Asked, image_size: int = IMAGE_SIZE, batch_size: int = BATCH_SIZE, width: int = WIDTH) -> Contest:
+def run(asked: BenchmarkOptions, image_size: int = IMAGE_SIZE, batch_size: int = BATCH_SIZE,
+        width: int = WIDTH) -> Contest:
     """The contest; the rest are the sizes, which tests make smaller."""
     def ours() -> nn.Module:
         return variants.build("plain", in_channels=CHANNELS, out_channels=CLASSES, image_size=image_size, width=width)
@@ -108,8 +109,8 @@ def nearest_width(peer: Peer, macs: int, image_size: int) -> int:
     return best
 
 
-def forward_backward(builds: dict[str, Callable[[], nn.Module]], asked: Asked, image_size: int, batch_size: int,
-                     compiled: bool) -> Trial:
+def forward_backward(builds: dict[str, Callable[[], nn.Module]], asked: BenchmarkOptions, image_size: int,
+                     batch_size: int, compiled: bool) -> Trial:
     """Ours on the default path against every peer, eager in fp32 and under autocast."""
     asked.say("forward and backward" + ", compiled" * compiled)
     device = make_accelerator(asked.device, asked.precision).device
@@ -133,7 +134,7 @@ def forward_backward(builds: dict[str, Callable[[], nn.Module]], asked: Asked, i
             if name != OURS:
                 pairs.append((who, asked.goal(GOALS, precision, compiled)))
     with asked.compiling(compiled):
-        timed = take_turns(calls, asked.effort(SECONDS), device)
+        timed = take_turns(calls, asked.budget(SECONDS), device)
     contestants = {
         who: Contestant(label=labels[who] + ", compiled" * compiled, seconds=seconds, first_s=timed.first_s.get(who),
                         parameters=sizes[who][0], macs=sizes[who][1], images=batch_size,

@@ -9,7 +9,7 @@ from diffusers import DiTTransformer2DModel
 from diffusers.models.embeddings import get_timestep_embedding
 
 import variants
-from harness.benchmark.contest import Asked
+from harness.benchmark.contest import BenchmarkOptions
 from harness.benchmark.denoiser import thirds
 from harness.benchmark.result import Contest
 from harness.benchmark.same_network import Pair, agreement, inference, training
@@ -39,7 +39,7 @@ RENAMED = (
 EMBEDDING = ".norm1.emb."                          # of time step and class: a copy in every block, all of them computed
 
 
-def run(asked: Asked, network: dict | None = None, batch_size: int = BATCH_SIZE) -> Contest:
+def run(asked: BenchmarkOptions, network: dict | None = None, batch_size: int = BATCH_SIZE) -> Contest:
     """The contest; the rest are the sizes, which tests make smaller (``network``: of the diffusers class)."""
     config = network or NETWORK
     pair = make_pair(config, batch_size)

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from harness.errors import InputError, is_disk_full
 from harness.execution import Assignment, Execution, Listener
 from harness.measurement.processor import most_threads, usable_cores
-from harness.record import Record, capture_environment, read_record, whole_or_nothing, write_record
+from harness.record import Record, atomic_directory, capture_environment, read_record, write_record
 
 GPU_LOADERS = 4                                    # processes that make batches for a run on a GPU, at most
 
@@ -108,14 +108,14 @@ def in_fresh_process(assignment: Assignment, listener: Listener, *, gpus: Sequen
         return read_record(runs / run_id)
 
     from harness.datasets.parts.store import open_stored
-    status, error = death(child.exitcode, oom_kills() > before)
+    status, error = exit_status(child.exitcode, oom_kills() > before)
     record = Record(run_id=run_id, spec=assignment.spec.portable(), status=status, error=error,
                     started=started.isoformat(timespec="seconds"),
                     duration_s=(datetime.now(UTC) - started).total_seconds(), code=assignment.code,
                     env=capture_environment(assignment.spec.device),
                     data=open_stored(assignment.cache, assignment.data).describe())
     if not cancelled():
-        with whole_or_nothing(runs, run_id) as folder:
+        with atomic_directory(runs, run_id) as folder:
             write_record(folder, record)
     return record
 
@@ -145,7 +145,7 @@ def settle_in(gpus: Sequence[int]) -> None:
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(allowed[k] if k < len(allowed) and allowed[k] else str(k)
                                                       for k in gpus)
-    from harness.device import keep_freed_memory
+    from harness.training.device import keep_freed_memory
     keep_freed_memory()
 
 
@@ -270,7 +270,7 @@ def oom_kills() -> int:
     return int(fields.get("oom_kill", 0))
 
 
-def death(exitcode: int, by_oom_killer: bool) -> tuple[str, str]:
+def exit_status(exitcode: int, by_oom_killer: bool) -> tuple[str, str]:
     """Give status and reason of a child that ended without a record."""
     if exitcode < 0:
         name = signal.Signals(-exitcode).name

@@ -182,8 +182,9 @@ def connect(address: str) -> None:
 
 def prepare_here(run: Assignment) -> None:
     """Prepare the data in the worker's own cache. Raises InputError where they are not the driver's."""
-    from harness.plan import load_data
-    data = load_data(run.spec.data, run.spec.suite, run.cache)
+    from harness import suites
+    from harness.datasets.parts.store import prepare
+    data = prepare(run.spec.data, suites.registry.constant(run.spec.suite, "NEEDS"), run.cache)
     if data.fingerprint != run.data:
         raise InputError(f"the data set {run.spec.data.name!r} on {socket.gethostname()} is not the one that the plan "
                          "was made for: its contents differ")

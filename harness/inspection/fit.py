@@ -13,11 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness import networks
-from harness.device import resolve_device
 from harness.errors import InputError, unknown
-from harness.inspection.memory import PRECISIONS, MemoryEstimate, predict_memory
-from harness.inspection.network import Subject, parse_changes, subject, words
+from harness.identity import networks
+from harness.measurement.memory import PRECISIONS, MemoryEstimate, predict_memory
+from harness.measurement.network import Subject, parse_changes, subject, words
+from harness.training.device import resolve_device
 
 UNITS = {"B": 1, **{f"{prefix}B": 1000 ** (i + 1) for i, prefix in enumerate("kMGT")},
          **{f"{prefix}iB": 1024 ** (i + 1) for i, prefix in enumerate("KMGT")}}
@@ -146,7 +146,7 @@ def fit(name: str, memory: int, *, size: int | None = None, batch: int | None = 
         changes: dict[str, Any] | None = None, **asked: Any) -> tuple[int, int, MemoryEstimate]:
     """(batch, side in pixels, estimate): the largest batch at ``size``, or with ``batch`` the largest square image.
 
-    ``memory`` in bytes; ``asked`` as :func:`harness.inspection.memory.predict_memory` takes it. Raises InputError
+    ``memory`` in bytes; ``asked`` as :func:`harness.measurement.memory.predict_memory` takes it. Raises InputError
     where nothing fits, for an unknown name, and for a network that takes images of one size only.
     """
     seen: dict[int, MemoryEstimate] = {}

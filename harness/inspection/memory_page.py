@@ -18,9 +18,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import variants
-from harness.device import keep_freed_memory
-from harness.inspection.allocations import Mark, follow, storage_bytes
-from harness.inspection.memory import (
+from harness.measurement.allocations import Mark, follow, storage_bytes, tensors_of
+from harness.measurement.costs import PeakMemory
+from harness.measurement.memory import (
     OPTIMIZERS,
     PRECISIONS,
     MemoryEstimate,
@@ -29,9 +29,9 @@ from harness.inspection.memory import (
     forward_loss,
     predict_memory,
 )
-from harness.inspection.network import VARIANT_ARGUMENTS, subject, tensors_of
-from harness.measure import PeakMemory
+from harness.measurement.network import VARIANT_ARGUMENTS, subject
 from harness.record import capture_environment
+from harness.training.device import keep_freed_memory
 from harness.training.step import training_step
 
 PAGE = Path(__file__).parent.parent.parent / "results" / "memory"
@@ -195,7 +195,7 @@ Training steps (mean squared error, clipped gradients, fused AdamW) and forward 
 channels last, in fp32 and under bf16 autocast: {BATCH} images of 3 x {SIZE} x {SIZE} with a time step.
 `python -m harness.inspection.memory_page` makes this page again; `memory.csv` holds it in bytes.
 
-*Predicted* is computed without running the network (`harness/inspection/memory.py`, `bench.py fit`); the parts are
+*Predicted* is computed without running the network (`harness/measurement/memory.py`, `bench.py fit`); the parts are
 what each holds at the peak. *Tensors alive* is the peak of what PyTorch's CPU allocator gave out, from its profiler.
 *Resident* is the peak of the process's resident set above its level before the network was made, after a step of one
 image, with the C library told to return what is freed ({' '.join(f'{k}={v}' for k, v in GIVES_BACK.items())}). Each

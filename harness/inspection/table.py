@@ -14,7 +14,7 @@ from rich.text import Text
 from torch import Tensor
 
 from harness.errors import InputError
-from harness.inspection.network import Layer, Subject, layers, parse_changes, subject
+from harness.measurement.network import Layer, Subject, layers, parse_changes, subject
 
 ROWS_AT_MOST = 40           # of a table whose depth nobody asked for
 FILE_WIDTH = 132            # characters, where the output is no terminal

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from harness.inspection.network import run, tensors_of
-from variants.parts.skeleton import Skeleton, Step
+from harness.measurement.allocations import tensors_of
+from harness.measurement.network import run
+from variants.parts.encoder_decoder import EncoderDecoder, Step
 
 INPUTS = ("x", "t", "context")              # sources before the first unit: -3, -2, -1
 X, TIME, CONTEXT = -3, -2, -1
@@ -36,7 +37,7 @@ class Unit:
     joined: str = ""                               # how images it read had been put together: concat, add, or ""
     attends: bool = False                          # does a softmax or an attention run in it?
     sees: bool = False                             # does anything of the image reach it?
-    skip: bool = False                             # is it what a step of a skeleton takes a side in with?
+    skip: bool = False                             # is it what a step of an encoder-decoder merges a skip with?
 
 
 class Follow(TorchFunctionMode):
@@ -74,27 +75,27 @@ class Follow(TorchFunctionMode):
         return out
 
 
-def skeleton_of(network: nn.Module) -> Skeleton | None:
-    """The network's only skeleton: itself, or what it wraps."""
-    found = [module for module in network.modules() if isinstance(module, Skeleton)]
+def encoder_decoder_of(network: nn.Module) -> EncoderDecoder | None:
+    """The network's only encoder-decoder: itself, or what it wraps."""
+    found = [module for module in network.modules() if isinstance(module, EncoderDecoder)]
     return found[0] if len(found) == 1 else None
 
 
 def trace(network: nn.Module, inputs: tuple[Tensor | None, ...]) -> list[Unit]:
     """The network's units in the order in which they are called, and last its outputs as one each.
 
-    Of a skeleton, what its steps are made of, its skips, its embedding and its head; of anything else the
+    Of an encoder-decoder, what its steps are made of, its skips, its embedding and its head; of anything else the
     modules that its forward calls, or where these are few, those that they call.
     """
-    skeleton = skeleton_of(network)
-    if skeleton is None:
+    trunk = encoder_decoder_of(network)
+    if trunk is None:
         for depth in (1, 2, 3):
             units = follow(network, inputs, lambda module, level, depth=depth: level == depth or (
                 level < depth and not any(True for _ in module.children())))
             if len(units) > ENOUGH_UNITS:
                 break
         return units
-    around = {module for module in network.modules() if isinstance(module, Step) or skeleton in module.modules()}
+    around = {module for module in network.modules() if isinstance(module, Step) or trunk in module.modules()}
     units = follow(network, inputs, lambda module, level: module not in around)
     skips = {step.skip for step in around if isinstance(step, Step)}
     for unit in units:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.inspection.network import layers, subject
+from harness.measurement.network import layers, subject
 from variants import presets
 
 ROOT = Path(__file__).parent.parent.parent

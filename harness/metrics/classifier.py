@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from harness.dataset import Dataset, Split, item_shapes, stack, to_uint8
 from harness.errors import InputError
 from harness.metrics.fidelity import Extractor
-from harness.record import Metric, write_whole
+from harness.record import Metric, atomic_write
 from harness.spec import digest
 
 RECIPE = {
@@ -249,6 +249,6 @@ def _read(cache: Path, stem: str, network: SmallCNN) -> dict | None:
 def _write(cache: Path, stem: str, network: SmallCNN, facts: dict) -> dict:
     data = save(network.state_dict())
     facts = {**facts, "sha256": hashlib.sha256(data).hexdigest()}
-    write_whole(cache / f"{stem}.safetensors", data)
-    write_whole(cache / f"{stem}.json", (json.dumps(facts, indent=1) + "\n").encode())
+    atomic_write(cache / f"{stem}.safetensors", data)
+    atomic_write(cache / f"{stem}.json", (json.dumps(facts, indent=1) + "\n").encode())
     return facts

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from harness.record import write_whole
+from harness.record import atomic_write
 from harness.spec import digest
 
 
@@ -47,7 +47,7 @@ class RealImages:
             pass
         found = compute()
         try:
-            write_whole(path, write(found))
+            atomic_write(path, write(found))
         except OSError:                            # a cache that cannot be written costs time, not the run
             pass
         return found

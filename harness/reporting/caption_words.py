@@ -30,8 +30,3 @@ def floor_words(floors: Sequence[float | None]) -> str:
 def cut_words(shown: int, group: Group) -> str:
     arms = sum(bool(arm.finished) for arm in group.arms)
     return f" The best {shown} of {arms} arms." if shown < arms else ""
-
-
-def short(label: str, width: int = 26) -> str:
-    """Long labels keep their start and end, which is where they differ."""
-    return label if len(label) <= width else f"{label[:width // 2 - 1]}…{label[-width // 2:]}"

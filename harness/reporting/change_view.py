@@ -15,7 +15,7 @@ from rich.text import Text
 
 from harness.analysis.arm_change import Change
 from harness.analysis.result_sets import Comparison, FamilyChange
-from harness.reporting.table_view import DASH, format_interval, format_value
+from harness.formatting import DASH, format_interval, format_value
 from harness.stats.intervals import Interval
 
 STYLES = {"better": "green", "worse": "bold red", "changed": "yellow", "cannot tell": "dim", "same run": "dim"}

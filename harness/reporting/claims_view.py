@@ -17,16 +17,17 @@ from harness.analysis.claims import (
     FAMILY,
     Claim,
     Verdict,
-    bears_on,
     claim_names,
+    is_relevant,
     judge,
-    judge_growth,
     read_claim,
+    scaling_verdict,
     unjudged,
 )
 from harness.analysis.comparison import Run
 from harness.analysis.scaling import TABLE, Scaling, scaling_of
-from harness.analysis.study_analysis import PartResult, analyse
+from harness.analysis.study_analysis import analyse
+from harness.analysis.study_result import PartResult
 from harness.errors import InputError
 from harness.record import read_records
 
@@ -35,7 +36,7 @@ STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
 @dataclass(frozen=True)
-class Answered:
+class StudyFolder:
     """A folder with a study that was run."""
 
     out: Path
@@ -55,8 +56,8 @@ class Answered:
         """When its last run started."""
         return max((run.record.started for run in self.runs), default="")
 
-    def bears_on(self, claim: Claim) -> bool:
-        return bears_on(claim, self.manifest)
+    def is_relevant(self, claim: Claim) -> bool:
+        return is_relevant(claim, self.manifest)
 
     def judge(self, claim: Claim) -> Verdict:
         try:
@@ -66,21 +67,21 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Measured:
+class EfficiencyFolder:
     """A folder with runs of the efficiency suite."""
 
     out: Path
     scaling: Scaling
     newest: str                                    # when its last run started
 
-    def bears_on(self, claim: Claim) -> bool:
-        return claim.of_growth
+    def is_relevant(self, claim: Claim) -> bool:
+        return claim.about_scaling
 
     def judge(self, claim: Claim) -> Verdict:
-        return judge_growth(claim, self.scaling, self.out)
+        return scaling_verdict(claim, self.scaling, self.out)
 
 
-def find_answered(folders: Sequence[Path]) -> tuple[list[Answered | Measured], list[str]]:
+def find_results(folders: Sequence[Path]) -> tuple[list[StudyFolder | EfficiencyFolder], list[str]]:
     """The studies and efficiency runs in ``folders`` (none = those of WHERE), and a line for what cannot be read.
 
     Raises InputError for a folder that was given and holds neither.
@@ -99,22 +100,22 @@ def find_answered(folders: Sequence[Path]) -> tuple[list[Answered | Measured], l
         if manifest is None and measured is None and folders:
             raise InputError(f"{out} holds no study (expected {out / FILE}, which python bench.py ablate writes) and "
                              "no efficiency runs")
-        found += [Answered(out, manifest)] if manifest is not None else []
+        found += [StudyFolder(out, manifest)] if manifest is not None else []
         found += [measured] if measured is not None else []
     return found, problems
 
 
-def find_measured(out: Path) -> Measured | None:
+def find_measured(out: Path) -> EfficiencyFolder | None:
     """The efficiency runs in the folder ``out``; None where there are none."""
     runs = out / "runs"
     records = read_records(runs)[0] if runs.is_dir() else []
     scaling = scaling_of([Run(record, runs / record.run_id) for record in records])
-    return scaling and Measured(out, scaling, max(record.started for record in records))
+    return scaling and EfficiencyFolder(out, scaling, max(record.started for record in records))
 
 
-def verdict_on(claim: Claim, answered: Sequence[Answered | Measured]) -> tuple[Verdict, list[Verdict]]:
+def verdict_on(claim: Claim, results: Sequence[StudyFolder | EfficiencyFolder]) -> tuple[Verdict, list[Verdict]]:
     """The verdict of the results with most seeds, the newest among equals; and those of the others."""
-    found = [(results, results.judge(claim)) for results in answered if results.bears_on(claim)]
+    found = [(one, one.judge(claim)) for one in results if one.is_relevant(claim)]
     if not found:
         return unjudged(claim), []
     found.sort(key=lambda pair: (pair[1].n, pair[0].newest), reverse=True)
@@ -125,8 +126,8 @@ def show(names: Sequence[str], folders: Sequence[Path], *, as_json: bool = False
     """Print the claims ``names`` (none = all shipped). Raises InputError for an unknown claim or a broken file."""
     claims = [read_claim(name) for name in dict.fromkeys(names) or claim_names()]
     claims = claims if names else sorted(claims, key=lambda claim: (claim.file.number or 99, claim.name))
-    answered, problems = find_answered(folders)
-    verdicts = [verdict_on(claim, answered) for claim in claims]
+    results, problems = find_results(folders)
+    verdicts = [verdict_on(claim, results) for claim in claims]
     if as_json:
         print(json.dumps([{**asdict(verdict), "sentence": verdict.sentence} for verdict, _ in verdicts], indent=1))
         return

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from harness.analysis.comparison import Arm, Group, Run
 from harness.errors import one_line
-from harness.reporting.table_view import format_value
+from harness.formatting import format_value
 
 TILE = {"samples": 60, "cases": 116}               # least side of a shown tile, pixels
 MOST = {"samples": 16, "cases": 8}                 # arms of one sheet

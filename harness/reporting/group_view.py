@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.analysis.comparison import Group, data_name
-from harness.reporting.table_view import scale
+from harness.formatting import scale
 from harness.spec import canonical_json
 
 Facts = list[tuple[str, str]]                      # name, value

@@ -24,10 +24,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from harness.analysis.comparison import Arm, Column, Group
-from harness.analysis.run_files import read_columns
-from harness.reporting.caption_words import cut_words, floor_of, floor_words, interval_words, short
+from harness.analysis.comparison_tables import caption_of, of_suite, prefixed, summarised
+from harness.formatting import scale, short
+from harness.reporting.caption_words import cut_words, floor_of, floor_words, interval_words
 from harness.reporting.label_placement import place_labels, spread
-from harness.reporting.table_view import caption_of, of_suite, prefixed, scale, summarised
+from harness.run_files import read_columns
 
 INK = "#1f2329"                                    # replaced by currentColor in the SVG
 # Okabe & Ito 2008 (safe for colour blindness) without yellow, which no white page carries; then Tol's wine, olive

@@ -6,48 +6,36 @@ laptop seconds.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
 from harness.ablation.manifest import read_manifest
-from harness.analysis.answers import answer
-from harness.analysis.claims import FAMILY
-from harness.analysis.comparison import Group, Run, group_runs, with_figures
+from harness.analysis.cases import read_cases
+from harness.analysis.comparison import Group, group_runs, with_figures
+from harness.analysis.scaling_findings import ScalingFindings, scaling_findings
+from harness.analysis.scaling_tables import exponents_table
+from harness.analysis.study_parts import StudyFindings, smallest_that_matters, study_findings
 from harness.errors import InputError
 from harness.record import read_records
-from harness.reporting.case_view import Cases, cases_grid, read_cases
-from harness.reporting.contact_sheet import Sheet, write_sheet
-from harness.reporting.group_view import beyond_command, budget, environment, protocols, reproduce
-from harness.reporting.plots import Plot, arm_styles, write_plots
-from harness.reporting.scaling_view import (
-    ScalingView,
-    cell_words,
-    draw_scaling,
-    exponents_grid,
-    view_scaling,
-    write_scaling_table,
-)
-from harness.reporting.study_files import print_grid, print_study, write_study_tables
+from harness.reporting import page
+from harness.reporting.contact_sheet import write_sheet
+from harness.reporting.page import PageSection, Pictures
+from harness.reporting.plots import arm_styles, write_plots
+from harness.reporting.scaling_plots import draw_scaling
 from harness.reporting.study_plots import write_case_plot, write_forest
-from harness.reporting.study_report import (
-    StudyView,
-    claim_facts,
-    commands,
-    part_grids,
-    smallest_that_matters,
-    view_study,
+from harness.reporting.table_files import (
+    print_comparisons,
+    print_notes,
+    print_study,
+    print_table,
+    write_scaling_table,
+    write_study_tables,
+    write_tables,
 )
-from harness.reporting.table_view import cost_table, failures, metrics_table, per_class_tables, summary_table
-from harness.reporting.tables import TEMPLATES, print_tables, write_tables
+from harness.run_files import Run
 
 FEW = 1000                                         # records; case by case views of more would take minutes to read
 
@@ -61,35 +49,26 @@ class Report:
     tables: list[Path]                             # table.csv, table.md, table.tex, and study-table.*
     plots: list[Path]                              # PNG figures and contact sheets
     groups: list[Group]                            # comparisons, without those of a study
-    study: StudyView | None
-    scaling: ScalingView | None                    # of the runs of the efficiency suite
-    answers: list[str]                             # one for each part of the study, each condition and each group
+    study: StudyFindings | None
+    scaling: ScalingFindings | None                # of the runs of the efficiency suite
+    conclusions: list[str]                         # one for each part of the study, each condition and each group
     problems: list[str]                            # what could not be read, one line each
 
     def print_to(self, console: Console) -> None:
-        """The tables, the answers, what could not be read and where the files are."""
+        """Print the tables, the conclusions, what could not be read and where the files are."""
         if self.study is not None:
             print_study(console, self.study)
-        print_tables(console, self.groups)
-        if self.scaling is not None and self.scaling.exponents is not None:
-            console.print(Text(self.scaling.exponents.title, style="bold"))
-            print_grid(console, self.scaling.exponents)
-        for text in self.answers:
+        if self.groups:
+            print_comparisons(console, self.groups)
+        if self.scaling is not None and self.scaling.several_sizes:
+            exponents = exponents_table(self.scaling.scaling)
+            print_table(console, exponents)
+            print_notes(console, exponents.notes)
+        for text in self.conclusions:
             console.print(Text(text, style="bold"))
         for problem in self.problems:
             console.print(Text(f"left out: {problem}", style="red"))
         console.print(Text(f"\nreport: {self.html}"))
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One comparison and its pictures."""
-
-    group: Group
-    plots: list[Plot]
-    sheet: Sheet | None
-    cases: Cases | None
-    case_plots: list[Plot]
 
 
 def write_report(out: Path) -> Report:
@@ -112,107 +91,56 @@ def write_report(out: Path) -> Report:
         raise InputError(f"no readable record under {runs}" + (f": {problems[0]}{more}" if problems else ""))
     found = [Run(record, runs / record.run_id) for record in records]
     manifest = read_manifest(out)
-    study = view_study(out, manifest, found) if manifest else None
+    study = study_findings(out, manifest, found) if manifest else None
     groups = group_runs(list(study.others) if study else found)
-    every = [*(study.groups if study else []), *groups]
-    scaling = view_scaling(found, out)
-    styles = arm_styles([*every, *(scaling.scaling.conditions if scaling else [])])
-    pictured = with_figures(every)
+    scaling = scaling_findings(found, out)
     try:
-        tables = write_tables(out, every) + (write_study_tables(out, study) if study else [])
+        tables = write_tables(out, [*(study.groups if study else []), *groups])
+        tables += write_study_tables(out, study) if study else []
         tables += write_scaling_table(out, scaling) if scaling else []
-        drawn = {group.slug: _draw(out / "plots", group, styles, cases=len(records) <= FEW)
-                 if group.id in pictured else Drawn(group, [], None, None, []) for group in every}
-        matters = smallest_that_matters(study) if study else {}
-        forests = {part.ident: write_forest(out / "plots", part, styles, matters.get(part.ident))
-                   for part in (study.parts if study else ())}
-        grown = draw_scaling(out / "plots", scaling, styles) if scaling else []
+        sections, plots = draw(out / "plots", study, groups, scaling, cases=len(records) <= FEW)
         problems += [*(study.problems if study else []), *(scaling.problems if scaling else [])]
-        problems += [problem for group in every for problem in dict.fromkeys(group.problems)]
+        problems += [problem for group in [*(study.groups if study else []), *groups]
+                     for problem in dict.fromkeys(group.problems)]
         problems = [problem.replace(f"{out}/", "") for problem in problems]  # a report may be given away
         html = out / "report.html"
-        html.write_text(_page(study, scaling, grown, groups, drawn, forests, styles, problems, found), encoding="utf-8")
+        html.write_text(page.render(study, scaling, sections, problems, found), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the report into {out}: {error}") from None
-    pictures = [plot.path for plots in forests.values() for plot in plots]
-    pictures += [plot.path for _, plots in grown for plot in plots]
-    pictures += [plot.path for one in drawn.values() for plot in (*one.plots, *one.case_plots)]
-    pictures += [one.sheet.path for one in drawn.values() if one.sheet is not None]
-    answers = [part.answer for part in study.parts] if study else []
-    answers += [*filter(None, scaling.answers if scaling else []), *(answer(group) for group in groups)]
-    return Report(out, html, tables, pictures, groups, study, scaling, answers, problems)
+    conclusions = [part.conclusion for part in study.parts] if study else []
+    conclusions += filter(None, scaling.conclusions if scaling else [])
+    conclusions += [section.conclusion for section in sections if section.short and section.conclusion]
+    return Report(out, html, tables, plots, groups, study, scaling, conclusions, problems)
 
 
-def _draw(folder: Path, group: Group, styles, *, cases: bool) -> Drawn:
-    plots, sheet = write_plots(folder, group, styles), write_sheet(folder, group)
-    found = read_cases(group) if cases else None
-    return Drawn(group, plots, sheet, found, write_case_plot(folder, group.slug, found, styles) if found else [])
+def draw(folder: Path, study: StudyFindings | None, groups: list[Group], scaling: ScalingFindings | None, *,
+         cases: bool) -> tuple[list[PageSection], list[Path]]:
+    """Write all figures and pictures into ``folder``; give the sections of the page, and the files.
 
-
-def _page(study: StudyView | None, scaling: ScalingView | None, grown, groups: Sequence[Group],
-          drawn: dict[str, Drawn], forests: dict[str, list[Plot]], styles, problems: list[str],
-          runs: Sequence[Run]) -> str:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    records = [run.record for run in runs]
-    return environment.get_template("report.html.j2").render(
-        study=study and _study(study, drawn, forests, styles), scaling=scaling and _scaling(scaling, grown, styles),
-        sections=[_section(drawn[group.slug]) for group in groups],
-        styles=styles, problems=problems, claim_facts=claim_facts, claims_note=FAMILY, runs=len(records),
-        unfinished_runs=sum(record.status != "ok" for record in records),
-        latest=max(record.started for record in records)[:10], script=Markup(script), script_hash=_csp_hash(script))
-
-
-def _csp_hash(script: str) -> str:
-    """What lets a page's policy run this inline script and no other."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-def _study(study: StudyView, drawn: dict[str, Drawn], forests: dict[str, list[Plot]], styles) -> dict[str, Any]:
-    manifest, parts = study.manifest, []
-    colours = {name: style.colour for name, style in styles.items()}
-    for part in study.parts:
-        parts.append({
-            "id": part.ident, "title": part.title, "answer": part.answer, "problem": part.problem,
-            "grids": part_grids(study, part, colours), "plots": _shown(forests[part.ident]),
-            "failures": failures(part.group) if part.group else [],
-            "details": _details(drawn[part.group.slug]) if part.group else None})
-    seeds = f"{len(manifest.seeds)} seeds" + (f", added until decided, at most {manifest.looks.max_seeds}"
-                                              if manifest.looks else "")
-    return {"name": manifest.name, "title": manifest.study.title, "question": manifest.study.question,
-            "profile": Path(manifest.profile).name, "seeds": seeds, "parts": parts, "claims": study.claims,
-            "certificate": study.statements, "commands": commands(study)}
-
-
-def _scaling(view: ScalingView, grown, styles) -> dict[str, Any]:
-    parts = [{"title": condition.title, "answer": said, "plots": _shown(plots)}
-             for (condition, plots), said in zip(grown, view.answers)]
-    return {"title": view.title, "answers": [said for said in view.answers if said], "parts": parts, "lost": view.lost,
-            "exponents": view.exponents and exponents_grid(view.scaling, styles), "claims": view.claims,
-            "without": len(view.scaling.conditions) - len(parts)}
-
-
-def _section(drawn: Drawn) -> dict[str, Any]:
-    group = drawn.group
-    return {**_details(drawn), "id": group.slug, "suite": group.runs[0].record.spec.suite,
-            "short": cell_words(group.title), "answer": answer(group), "failures": failures(group),
-            "command": reproduce(group), "custom": beyond_command(group)}
-
-
-def _details(drawn: Drawn) -> dict[str, Any]:
-    group, sheet = drawn.group, drawn.sheet
-    return {"title": group.title, "table": summary_table(group), "plots": _shown(drawn.plots),
-            "sheet": sheet and {"caption": sheet.caption, "light": _data_uri(sheet.light),
-                                "dark": _data_uri(sheet.dark)},
-            "classes": per_class_tables(group), "metrics": metrics_table(group), "cost": cost_table(group),
-            "cases": drawn.cases and cases_grid(drawn.cases), "case_plots": _shown(drawn.case_plots),
-            "budget": budget(group), "protocols": protocols(group), "environment": environment(group)}
-
-
-def _shown(plots: Sequence[Plot]) -> list[dict[str, Any]]:
-    return [{"caption": plot.caption, "svg": Markup(plot.svg)} for plot in plots]
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    ``cases``: whether per-case files are read.
+    """
+    every = [*(study.groups if study else []), *groups]
+    styles = arm_styles([*every, *(scaling.scaling.conditions if scaling else [])])
+    colours = {label: style.colour for label, style in styles.items()}
+    drawn, pictures = with_figures(every), {}
+    for group in every:
+        pictures[group.slug] = Pictures()
+        if group.id in drawn:
+            plots, sheet = write_plots(folder, group, styles), write_sheet(folder, group)
+            found = read_cases(group) if cases else None
+            pictures[group.slug] = Pictures(plots, sheet, found,
+                                            write_case_plot(folder, group.slug, found, styles) if found else [])
+    matters = smallest_that_matters(study) if study else {}
+    forests = {part.ident: write_forest(folder, part, styles, matters.get(part.ident))
+               for part in (study.parts if study else ())}
+    curves = draw_scaling(folder, scaling.scaling, styles) if scaling else []
+    sections = page.study(study, forests, pictures, colours) if study else []
+    sections += [page.scaling(scaling, curves, colours)] if scaling else []
+    said = bool(scaling and any(scaling.conclusions))          # of a cell of the efficiency suite the sweep's says more
+    sections += [page.comparison(group, pictures[group.slug], colours,
+                                 leads=not (said and group.runs[0].record.spec.suite == "efficiency"))
+                 for group in groups]
+    paths = [plot.path for plots in (*forests.values(), *(plots for _, plots in curves)) for plot in plots]
+    for one in pictures.values():
+        paths += [plot.path for plot in (*one.plots, *one.case_plots)] + ([one.sheet.path] if one.sheet else [])
+    return sections, paths

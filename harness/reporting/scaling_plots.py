@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from harness.analysis.scaling import QUANTITIES, Condition, Curve, metric_of, side_of
+from harness.analysis.scaling import QUANTITIES, Condition, Curve, Scaling, metric_of, side_of
+from harness.formatting import scale, short
 from harness.record import Metric
-from harness.reporting.caption_words import short
 from harness.reporting.label_placement import place_labels, spread
 from harness.reporting.plots import INK, Plot, Style, new_figure
 from harness.reporting.study_plots import write_figure
-from harness.reporting.table_view import scale
+from harness.spec import digest
 
 # weights in three blues, what grows with the image in orange
 PARTS = {"memory_parameters_bytes": ("parameters", "#2f5d8a"), "memory_gradients_bytes": ("gradients", "#6f9bc6"),
@@ -26,6 +26,18 @@ PARTS = {"memory_parameters_bytes": ("parameters", "#2f5d8a"), "memory_gradients
 PEAKS = {"memory_bytes": ("measured peak", {"marker": "|", "ms": 13, "mew": 2.2}),
          "memory_predicted_bytes": ("predicted peak", {"marker": "o", "ms": 6, "mew": 1.2})}
 GUIDES = (1, 2)                                    # exponents of the dotted lines
+MOST = 8                                           # conditions with figures; of more, the first
+
+
+def draw_scaling(folder: Path, scaling: Scaling, styles: Mapping[str, Style]) -> list[tuple[Condition, list[Plot]]]:
+    """Write the figures of the first ``MOST`` conditions into ``folder``."""
+    return [(condition, write_scaling_plots(folder, slug(condition), condition, styles))
+            for condition in scaling.conditions[:MOST]]
+
+
+def slug(condition: Condition) -> str:
+    """Name the files of a condition's figures, unlike any other's."""
+    return f"scaling-{digest([condition.title, condition.device])[:8]}"
 
 
 def write_scaling_plots(folder: Path, slug: str, condition: Condition, styles: dict[str, Style]) -> list[Plot]:

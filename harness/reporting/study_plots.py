@@ -8,15 +8,16 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.analysis.study_analysis import PartResult
-from harness.reporting.case_view import Cases, draw_cases
-from harness.reporting.grid import MINUS, bounds, fixed, format_p, shared_decimals
+from harness.analysis.cases import Cases
+from harness.analysis.study_parts import StudyPart
+from harness.analysis.study_result import PartResult
+from harness.formatting import MINUS, bounds, fixed, format_p, shared_decimals, short
 from harness.reporting.plots import INK, Plot, Style, figure_settings, inline_svg, new_figure
-from harness.reporting.study_report import StudyPart
 
 FAINT = {"undecided": 0.45}                        # what is not decided stands back
 
@@ -74,12 +75,12 @@ def forest(result: PartResult, styles: dict[str, Style], smallest: float | None 
     room = 0.04 * (high - low) or 1
     axes.set_xlim(low - room, high + room)
     axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.set_yticks(range(len(arms)), [_short(arm.arm.name) for arm in arms])
+    axes.set_yticks(range(len(arms)), [short(arm.arm.name, 30) for arm in arms])
     axes.xaxis.set_major_locator(MaxNLocator(7))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
     unit = f" ({result.metric.unit})" if result.metric.unit else ""
     base = result.part.base.name
-    axes.set_xlabel(f"difference in {result.metric.label}{unit} to {_short(base)} · ← worse · better →")
+    axes.set_xlabel(f"difference in {result.metric.label}{unit} to {short(base, 30)} · ← worse · better →")
     axes.grid(axis="x", alpha=0.15, color=INK, lw=0.6)
     axes.tick_params(axis="y", length=0)
     decimals = shared_decimals(arm.comparison.interval for arm in arms)
@@ -101,5 +102,28 @@ def _numbers(arm, decimals: int) -> str:
             f"p {format_p(arm.adjusted_p)}")
 
 
-def _short(label: str, width: int = 30) -> str:
-    return label if len(label) <= width else f"{label[:width // 2 - 1]}…{label[-width // 2:]}"
+def draw_cases(cases: Cases, styles: dict[str, Style]) -> tuple[Figure, str]:
+    """A panel per arm: each test case, the base's value across and the arm's up."""
+    base, *others = cases.values
+    across = min(4, len(others))
+    down = math.ceil(len(others) / across)
+    figure = new_figure(2.3 * across + 0.6, 2.35 * down + 0.3)
+    every = np.concatenate([values.to_numpy() for values in cases.values.values()])
+    low, high = np.nanmin(every), np.nanmax(every)
+    room = 0.05 * (high - low) or 0.1
+    better = "above" if cases.direction == "higher" else "below"
+    for i, name in enumerate(others):
+        axes = figure.add_subplot(down, across, i + 1)
+        pairs = pd.concat([cases.values[base], cases.values[name]], axis=1).dropna().to_numpy()
+        axes.plot([low - room, high + room], [low - room, high + room], color=INK, lw=0.8, alpha=0.5)
+        axes.scatter(pairs[:, 0], pairs[:, 1], s=9, color=styles[name].colour, lw=0, alpha=0.7)
+        axes.set_xlim(low - room, high + room)
+        axes.set_ylim(low - room, high + room)
+        axes.set_aspect("equal")
+        axes.set_title(short(name, 30), fontsize=9)
+        axes.tick_params(labelsize=7.5)
+        axes.locator_params(nbins=4)
+    figure.supxlabel(f"{cases.label}, {base}", fontsize=9, color=INK)
+    figure.supylabel(f"{cases.label}, arm", fontsize=9, color=INK)
+    return figure, (f"Each dot is a test case: {cases.label} of {base} across, of the arm up. The arm is better "
+                    f"{better} the line.")

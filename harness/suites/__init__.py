@@ -38,7 +38,7 @@ class Job:
     data: Dataset
     model: Any                                     # torch.nn.Module
     runtime: Any                                   # harness.training.train.Runtime: device, lease, ...
-    memory: Any                                    # harness.measure.PeakMemory, begun before the model was made
+    memory: Any                                    # harness.measurement.costs.PeakMemory, begun before the model
     folder: Path                                   # where pictures go
     cache: Path                                    # what may be kept between runs (trained extractors)
 

@@ -14,20 +14,20 @@ from pydantic import Field
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harness import measure, networks
-from harness.compilation import compilation
 from harness.dataset import Dataset
-from harness.energy import energy_counter, energy_per_call
-from harness.inspection.allocations import Mark, follow, storage_bytes
-from harness.inspection.memory import predict_memory
-from harness.inspection.network import tensors_of
-from harness.inspection.traffic import forward_traffic
+from harness.identity import networks
+from harness.measurement import costs
+from harness.measurement.allocations import Mark, follow, storage_bytes, tensors_of
+from harness.measurement.energy import energy_counter, energy_per_call
+from harness.measurement.memory import predict_memory
 from harness.measurement.processor import most_threads
+from harness.measurement.roofline import Roofline, roofline
 from harness.measurement.timing import cpu_threads, time_alone, time_calls
+from harness.measurement.traffic import forward_traffic
 from harness.record import Metric
-from harness.roofline import Roofline, roofline
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
+from harness.training.compilation import compilation
 from harness.training.step import make_optimizer, training_step
 
 NEEDS = ()
@@ -128,7 +128,7 @@ class Workload:
 
 
 def run(job: Job) -> Outcome:
-    """Time and weigh the network in one cell. Nothing is learnt, and no weights are kept."""
+    """Time the network and measure its memory in one cell. Nothing is learnt, and no weights are kept."""
     settings, batch_size, compiled, found = job.settings, job.spec.train.batch_size, job.spec.train.compile, {}
     protocol = {"batch_size": batch_size, "image": [settings.image_size] * 2, "time": settings.time,
                 "precision": job.spec.train.precision, "channels_last": settings.channels_last,
@@ -143,7 +143,7 @@ def run(job: Job) -> Outcome:
                              processor_share=share if name in TIMED else None)
 
     job.runtime.progress(stage="on paper")
-    flops, moved, predicted = on_paper(job)
+    flops, moved, predicted = estimate_memory(job)
     job.runtime.progress(stage="first steps")
     with attention(settings.fused), compilation(job.cache) if compiled else nullcontext() as kernels:
         work = Workload(job)
@@ -152,7 +152,7 @@ def run(job: Job) -> Outcome:
         for _ in range(MOST_SKIPPED):              # in fp16, until the scale of the loss fits its gradients
             if work.optimizer.step_was_skipped:
                 work.step()
-        weigh(job, work, predicted, note)
+        measure_memory(job, work, predicted, note)
         seconds = {}
         for name, call in calls.items():
             job.runtime.progress(stage=f"timing: {name}")
@@ -189,7 +189,7 @@ def curve(name: str, seconds: list[float]) -> Iterator[tuple[int, float, str, fl
         yield i + 1, sum(seconds[:i + 1]), name, 1e3 * each
 
 
-def on_paper(job: Job) -> tuple[int, int, int | None]:
+def estimate_memory(job: Job) -> tuple[int, int, int | None]:
     """FLOPs of a forward pass, the bytes that its operators move, and the peak memory predicted of a training step.
 
     No prediction where the run differs from what is predicted: compiled, other layouts, plain operators.
@@ -203,10 +203,10 @@ def on_paper(job: Job) -> tuple[int, int, int | None]:
     if settings.fused and settings.channels_last and not spec.train.compile:
         predicted = predict_memory(network, inputs, training=True, precision=spec.train.precision, device=device).total
     moved = forward_traffic(network, inputs, precision=spec.train.precision, fused=settings.fused, device=device).total
-    return int(measure.count_macs(network, *inputs)["flops"].value), moved, predicted
+    return int(costs.count_macs(network, *inputs)["flops"].value), moved, predicted
 
 
-def weigh(job: Job, work: Workload, predicted: int | None, note: Callable[..., None]) -> None:
+def measure_memory(job: Job, work: Workload, predicted: int | None, note: Callable[..., None]) -> None:
     """Peak memory of a step and of a forward pass, and what is held for how long.
 
     The parts are at their own largest: activations at the end of the forward pass, gradients at the end of the
@@ -236,7 +236,7 @@ def weigh(job: Job, work: Workload, predicted: int | None, note: Callable[..., N
     note("memory_activations_bytes", training.at.get("forward", math.nan), memory=how)
     note("memory_inference_bytes", held - between["optimizer"] - between["target"] + inference.peak, memory=how)
     if predicted is not None:
-        note("memory_predicted_bytes", predicted, memory="predicted, harness/inspection/memory.py")
+        note("memory_predicted_bytes", predicted, memory="predicted, harness/measurement/memory.py")
 
 
 def rates(flops: int, moved: int, median: dict[str, float], machine: Roofline, settings: Settings,

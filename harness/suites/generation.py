@@ -12,9 +12,9 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness import measure
 from harness.dataset import Dataset, Split, stack, to_uint8
 from harness.diffusion import SAMPLERS, NoisePrediction, check_sampler, label_tokens
+from harness.measurement import costs
 from harness.measurement.timing import time_alone
 from harness.metrics.classifier import classifier_extractor, label_agreement
 from harness.metrics.fidelity import Extractor, fidelity, inception_available, inception_extractor
@@ -151,10 +151,10 @@ def run(job: Job) -> Outcome:
         return {"validation loss": float(diffusion.loss(model, *held_out))}
 
     trained = train(job.model, loss, batches, spec.train, job.runtime, validate=validate)
-    protocol = measure.speed_protocol(spec.train, spec.train.batch_size, data.image_size)
+    protocol = costs.speed_protocol(spec.train, spec.train.batch_size, data.image_size)
     memory = job.memory.stop(protocol)
     outcome = Outcome(model=trained.model, curves=trained.curves)
-    outcome.cost |= measure.training_speed(trained, spec.train, data.image_size)
+    outcome.cost |= costs.training_speed(trained, spec.train, data.image_size)
     outcome.cost["peak_memory_bytes"] = memory
     if not spec.judged:
         return outcome
@@ -200,9 +200,9 @@ def sample(job: Job, model, diffusion: NoisePrediction, count: int,
     job.runtime.progress(stage="timing: sampling")
     timing = time_alone(lambda: batch(0, torch.Generator().manual_seed(0)), device, job.runtime.lease, warmup=0,
                         repeats=1)                 # warm by what was sampled before
-    protocol = {**measure.speed_protocol(job.spec.train, first, data.image_size), **sampler_protocol(settings),
+    protocol = {**costs.speed_protocol(job.spec.train, first, data.image_size), **sampler_protocol(settings),
                 "guidance_scale": settings.guidance_scale}
-    return quantize(images), measure.throughput("Sampling", first, timing, protocol)
+    return quantize(images), costs.throughput("Sampling", first, timing, protocol)
 
 
 def sampler_protocol(settings: Settings) -> dict:

@@ -13,15 +13,15 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from harness import measure
 from harness.dataset import Dataset, Split, to_uint8
-from harness.losses import segmentation_loss
+from harness.measurement import costs
 from harness.measurement.timing import time_alone
 from harness.metrics import boundary, overlap
-from harness.record import Picture, write_whole
+from harness.record import Picture, atomic_write
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
 from harness.training.batches import EpochOrder, generator
+from harness.training.losses import segmentation_loss
 from harness.training.train import train
 
 NEEDS = ("images", "masks")
@@ -38,7 +38,7 @@ LARGEST_TILE = 256      # pixels; of larger images the pictures show the middle
 class Settings(Frozen):
     """What is trained and how it is judged."""
 
-    loss:       str = "ce+dice"                    # see harness.losses
+    loss:       str = "ce+dice"                    # see harness.training.losses
     crop_size:  int = Field(128, gt=0)             # training crops and inference windows are at most this large
     overlap:  float = Field(0.25, ge=0, lt=1)      # of inference windows, where an image is larger than one
     eval_batch: int = Field(16, gt=0)              # images, or windows, per forward pass when judging
@@ -72,7 +72,7 @@ class Standardize:
         except (OSError, ValueError):                      # not there yet, or damaged
             mean, deviation = moments(data.train.images)
             with suppress(OSError):                        # a disk that is full costs time, not the run
-                write_whole(kept, json.dumps([mean, deviation]).encode())
+                atomic_write(kept, json.dumps([mean, deviation]).encode())
         self.mean, self.deviation = (torch.tensor(each)[:, None, None] for each in (mean, deviation))
 
     def __call__(self, image: np.ndarray) -> Tensor:
@@ -175,9 +175,9 @@ def run(job: Job) -> Outcome:
         return {"validation loss": float(np.mean(losses)), "validation Dice": dice}
 
     trained = train(job.model, loss, batches, spec.train, job.runtime, validate=validate)
-    memory = job.memory.stop(measure.speed_protocol(spec.train, spec.train.batch_size, shape))
+    memory = job.memory.stop(costs.speed_protocol(spec.train, spec.train.batch_size, shape))
     outcome = Outcome(model=trained.model, curves=trained.curves)
-    outcome.cost |= measure.training_speed(trained, spec.train, shape)
+    outcome.cost |= costs.training_speed(trained, spec.train, shape)
     outcome.cost["peak_memory_bytes"] = memory
     if not spec.judged:
         return outcome
@@ -195,8 +195,8 @@ def inference_speed(job: Job, shape: tuple[int, int]):
     x = x.to(memory_format=torch.channels_last)
     job.runtime.progress(stage="timing: inference")
     timing = time_alone(lambda: job.model(x), job.runtime.accelerator.device, job.runtime.lease, warmup=2, repeats=7)
-    protocol = measure.speed_protocol(job.spec.train, batch_size, shape)
-    return measure.throughput("Inference", batch_size, timing, protocol)
+    protocol = costs.speed_protocol(job.spec.train, batch_size, shape)
+    return costs.throughput("Inference", batch_size, timing, protocol)
 
 
 def judge(job: Job, standardize: Standardize, shape: tuple[int, int], outcome: Outcome) -> None:

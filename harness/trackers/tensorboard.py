@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from harness.record import whole_or_nothing
+from harness.record import atomic_directory
 from harness.trackers import TrackedRun
 
 NEEDS = {"tensorboard": "track"}
@@ -24,7 +24,7 @@ def write(run: TrackedRun, folder: Path) -> None:
     for earlier in folder.glob(f"*{run.run_id}*"):     # whatever name it had, and what was cut short
         shutil.rmtree(earlier)
     name = re.sub(r"[^\w.,=-]+", "_", run.name)[-150:].lstrip(".")
-    with whole_or_nothing(folder, f"{name}-{run.run_id}") as unfinished:
+    with atomic_directory(folder, f"{name}-{run.run_id}") as unfinished:
         with SummaryWriter(str(unfinished)) as writer:
             for curve, points in run.curves.items():
                 for point in points:

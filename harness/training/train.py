@@ -16,12 +16,12 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from harness.device import check_precision, resolve_device
 from harness.measurement import timing
 from harness.measurement.lease import MachineLease
 from harness.measurement.timing import Timing, time_alone
 from harness.spec import TrainSpec
 from harness.training.batches import Batches
+from harness.training.device import check_precision, resolve_device
 from harness.training.parallel import ShardedForward, check_parts
 from harness.training.state import Checkpoints, TrainState
 from harness.training.step import averaged, learning_rate_factor, make_optimizer, training_step

@@ -7,8 +7,9 @@ import yaml
 from rich.console import Console
 
 from harness.ablation import ablate as ablation
-from harness.ablation.ablate import Asked, ablate
+from harness.ablation.ablate import AblateOptions, ablate
 from harness.ablation.manifest import arm_key, read_manifest
+from harness.cli import show_report
 from harness.errors import InputError
 from harness.execution import Execution
 from harness.plan import Request
@@ -35,13 +36,7 @@ def study(tmp_path):
 
 def asked(name, tmp_path, suite="", **more):
     request = Request(suite=suite, profile="smoke", device="cpu")
-    return Asked(name, request, out=tmp_path / "out", how=Execution(in_process=True), **more)
-
-
-@pytest.fixture
-def no_report(monkeypatch):
-    """Drawing the same report in every test tests nothing new; the first one draws it."""
-    monkeypatch.setattr("harness.cli.show_report", lambda out, console: [])
+    return AblateOptions(name, request, out=tmp_path / "out", how=Execution(in_process=True), **more)
 
 
 def quiet():
@@ -58,10 +53,9 @@ def test_a_study_runs_once_and_one_more_seed_runs_only_that(study, tmp_path, mon
     import harness.run
     real = harness.run.run
     monkeypatch.setattr("harness.run.run", lambda spec, *a, **k: made.append(spec) or real(spec, *a, **k))
-    assert ablate(asked(name, tmp_path), quiet()) == 0
+    assert ablate(asked(name, tmp_path), quiet(), show_report) == 0
     assert [(spec.variant, spec.seeds.init) for spec in made] == [("plain", 0), ("no_skip", 0)]
     assert (tmp_path / "out" / "report.html").exists()
-    monkeypatch.setattr("harness.cli.show_report", lambda out, console: [])
     made.clear()
     assert ablate(asked(name, tmp_path), quiet()) == 0
     assert not made
@@ -75,7 +69,7 @@ def test_a_study_runs_once_and_one_more_seed_runs_only_that(study, tmp_path, mon
     assert not made and read_manifest(tmp_path / "out").seeds == (0, 1)
 
 
-def test_records_belong_to_arms_and_specs_are_portable(study, tmp_path, no_report):
+def test_records_belong_to_arms_and_specs_are_portable(study, tmp_path):
     assert ablate(asked(study(), tmp_path), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
     records, _ = read_records(tmp_path / "out" / "runs")
@@ -84,7 +78,7 @@ def test_records_belong_to_arms_and_specs_are_portable(study, tmp_path, no_repor
     assert str(tmp_path) not in (tmp_path / "out" / "study.json").read_text()
 
 
-def test_matched_arms_share_the_base(study, tmp_path, no_report):
+def test_matched_arms_share_the_base(study, tmp_path):
     arms = {**STUDY["arms"], "gate": {"variant": "attention_gate"}}
     assert ablate(asked(study(arms=arms, match=["none", "params"]), tmp_path), quiet()) == 0
     none, params = read_manifest(tmp_path / "out").parts
@@ -97,7 +91,7 @@ def test_matched_arms_share_the_base(study, tmp_path, no_report):
     assert len(records) == len({arm.key for part in (none, params) for arm in part.arms})
 
 
-def test_tuned_arms_have_their_own_rate_and_trials_stay_out_of_the_report(study, tmp_path, no_report):
+def test_tuned_arms_have_their_own_rate_and_trials_stay_out_of_the_report(study, tmp_path):
     assert ablate(asked(study(), tmp_path, tune=2), quiet()) == 0
     part, = read_manifest(tmp_path / "out").parts
     for arm in part.arms:
@@ -108,7 +102,7 @@ def test_tuned_arms_have_their_own_rate_and_trials_stay_out_of_the_report(study,
     assert len(trials) == 4 and not any(record.metrics or record.spec.judged for record in trials)
 
 
-def test_auto_adds_seeds_until_the_plan_ends(study, tmp_path, no_report):
+def test_auto_adds_seeds_until_the_plan_ends(study, tmp_path):
     assert ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=7), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
     assert manifest.looks.counts == (6, 7) and len(manifest.seeds) in (6, 7)
@@ -118,7 +112,7 @@ def test_auto_adds_seeds_until_the_plan_ends(study, tmp_path, no_report):
         ablate(asked(study(suites=TWO_LEVELS), tmp_path), quiet())
 
 
-def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch, no_report):
+def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation.Sweep, "undecided", lambda self: [])
     assert ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=8), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
@@ -184,7 +178,7 @@ def test_what_is_asked_for_is_checked(study, tmp_path, more, says):
         ablate(asked(study(), tmp_path, **more), quiet())
 
 
-def test_a_folder_keeps_to_its_study(study, tmp_path, no_report):
+def test_a_folder_keeps_to_its_study(study, tmp_path):
     assert ablate(asked(study(), tmp_path), quiet()) == 0
     path = tmp_path / "out" / "study.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "name": "other"}))

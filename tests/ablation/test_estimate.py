@@ -14,8 +14,8 @@ from harness.ablation.manifest import arm_key
 from harness.ablation.probe import PROBE_SAMPLING, PROBE_STEPS, probe_spec, validations
 from harness.execute import execute as real_execute
 from harness.execution import Execution
+from harness.identity.sources import code_fingerprint
 from harness.record import write_record
-from harness.sources import code_fingerprint
 from harness.spec import Seeds, TrainSpec
 
 TRAIN = TrainSpec(steps=900, batch_size=16, learning_rate=1e-3, warmup_steps=50, validate_every=150)

@@ -57,7 +57,7 @@ def test_studies_and_claims_know_each_other():
     told = {(claim, name) for name in study_names() for claim in read_study(name)[0].claims}
     claims = {name: read_claim(name) for name in claim_names()}
     assert told == {(name, claim.file.study) for name, claim in claims.items()
-                    if claim.test and not claim.exact and not claim.of_growth}
+                    if claim.test and not claim.exact and not claim.about_scaling}
 
 
 def test_every_batch_size_sees_as_many_images_at_a_rate_in_proportion():
@@ -69,8 +69,8 @@ def test_every_batch_size_sees_as_many_images_at_a_rate_in_proportion():
 
 
 def test_width_and_depth_trade_at_about_equal_cost():
-    from harness import networks
     from harness.datasets import registry
+    from harness.identity import networks
     from harness.run import count
     from harness.suites import generation
     data, macs = registry.load("digits").load(("images",)), {}

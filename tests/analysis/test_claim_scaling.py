@@ -10,8 +10,8 @@ import yaml
 from command_line import bench, refused
 from synthetic_efficiency import Network
 
-from harness.analysis.claim_scaling import Growth
-from harness.analysis.claims import CLAIMS, Claim, ClaimFile, bears_on, judge_growth, read_claim, unjudged
+from harness.analysis.claim_scaling import ScalingClaim
+from harness.analysis.claims import CLAIMS, Claim, ClaimFile, is_relevant, read_claim, scaling_verdict, unjudged
 from harness.analysis.scaling import scaling_of
 from harness.errors import InputError
 
@@ -24,7 +24,7 @@ SHIPPED = ("attention_grows_with_square", "convolution_grows_in_proportion", "un
 def judged(runs, **test):
     test = {"kind": "scaling", "metric": "step_ms", **test}
     file = ClaimFile(statement="It is so.", source="Someone 2020, Table 1", scale="Tiny.", test=test)
-    return judge_growth(Claim("made", file, Growth.model_validate(test)), scaling_of(runs))
+    return scaling_verdict(Claim("made", file, ScalingClaim.model_validate(test)), scaling_of(runs))
 
 
 @pytest.mark.parametrize("measure", ["exponent", "local_exponent"])
@@ -171,7 +171,7 @@ def test_a_broken_claim_is_one_line_with_its_place(tmp_path, change, words):
 
 def test_shipped_claims_are_measured_companions_of_7_and_8_and_no_study_s():
     claims = [read_claim(name) for name in SHIPPED]
-    assert {claim.file.number for claim in claims} == {7, 8} and all(claim.of_growth for claim in claims)
+    assert {claim.file.number for claim in claims} == {7, 8} and all(claim.about_scaling for claim in claims)
     assert all(claim.test.min_side >= 128 and "Here, " in claim.file.scale for claim in claims)
 
 
@@ -182,7 +182,7 @@ def test_command_finds_efficiency_runs_beside_studies(tmp_path, monkeypatch):
     synthetic.write_output(out, networks=networks, options=options, noise=0.001)
     manifest = synthetic_study.write_study(tmp_path / "results" / "study", seeds=2, pictures=False,
                                            suites=("segmentation",))
-    assert not any(bears_on(read_claim(name), manifest) for name in SHIPPED)
+    assert not any(is_relevant(read_claim(name), manifest) for name in SHIPPED)
     monkeypatch.chdir(tmp_path)
     given = bench("claims", *SHIPPED, "--json", "--results", "results/machine", "--results", "results/study")
     verdicts = {one["claim"]: one for one in json.loads(given.output)}

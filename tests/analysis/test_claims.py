@@ -23,7 +23,7 @@ from harness.analysis.study_analysis import analyse
 from harness.cli import main
 from harness.errors import InputError
 from harness.reporting import claims_view
-from harness.reporting.claims_view import Answered
+from harness.reporting.claims_view import StudyFolder
 from harness.spec import Seeds
 
 ROOT = Path(__file__).parents[2]
@@ -294,7 +294,8 @@ def test_what_was_not_run_says_how_to_run_it():
 
 def test_verdicts_of_a_study_that_was_run(tmp_path):
     manifest = write_study(tmp_path, pictures=False)
-    verdicts = {found.claim: found for found in verdicts_for(tmp_path, manifest, Answered(tmp_path, manifest).results)}
+    results = StudyFolder(tmp_path, manifest).results
+    verdicts = {found.claim: found for found in verdicts_for(tmp_path, manifest, results)}
     assert set(verdicts) == set(read_study("skips")[0].claims)
     assert verdicts["skips_raise_dice"].verdict == "supported"             # 0.79 against 0.61
     assert verdicts["dropping_top_skip"].verdict == "contradicted"         # its true effect is -0.06

@@ -136,7 +136,7 @@ def test_one_protocol_is_required_and_what_differs_is_said():
         require_one_protocol({"plain": first, "fcn": first, "dit": second}, ["sampler"])
     assert str(refused.value) == (
         "FID (digits-cnn) was measured in 2 ways, which cannot stand in one table: "
-        "samples = 1000 (plain, fcn); samples = 500 (dit)"
+        "samples = 1000 (plain and fcn); samples = 500 (dit)"
     )
 
 

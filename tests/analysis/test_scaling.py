@@ -9,8 +9,8 @@ import synthetic_records
 from synthetic_efficiency import Network
 from synthetic_runs import memory_run
 
-from harness.analysis.run_files import Run
 from harness.analysis.scaling import FOLLOWED, QUANTITIES, metric_of, scaling_of
+from harness.run_files import Run
 from harness.stats.intervals import NONE, SEEDS
 from harness.stats.power_law import CALLS, EXACT, FIT
 

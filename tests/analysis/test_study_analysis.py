@@ -8,7 +8,8 @@ import synthetic_study as synthetic
 from synthetic_study import arm, changed, read, study, with_outcome
 
 from harness.ablation.manifest import Looks, arm_key
-from harness.analysis.study_analysis import analyse, arm_runs, values
+from harness.analysis.study_analysis import analyse
+from harness.analysis.study_runs import arm_runs, values
 from harness.stats.hypothesis_tests import holm
 from harness.stats.paired import compare_paired
 from harness.stats.power import minimum_detectable_effect
@@ -70,13 +71,13 @@ def test_below_the_smallest_n_nothing_is_decided_and_the_answer_says_what_it_tak
     result, = analyse(*study(tmp_path, seeds=3))
     assert {one.verdict for one in result.arms[1:]} == {"undecided"}
     assert all(math.isinf(one.detectable) for one in result.arms[1:])
-    assert "8 seeds are needed for 5 comparisons; this has 3" in result.answer
-    assert "“none” differs most" in result.answer and "worse" not in result.answer
+    assert "8 seeds are needed for 5 comparisons; this has 3" in result.conclusion
+    assert "“none” differs most" in result.conclusion and "worse" not in result.conclusion
     assert {one.letters for one in result.arms} == {""}
 
 
 def test_the_answer_has_difference_interval_seeds_p_and_what_could_go_unseen(both):
-    dice, fid = (result.answer for result in analyse(*both))
+    dice, fid = (result.conclusion for result in analyse(*both))
     assert dice.startswith("“none” is worse than “concat”: Dice (macro) 0.1") and " lower (95 % interval 0.1" in dice
     assert "8 paired seeds, p = 0.039 after Holm over 5 comparisons" in dice
     assert "“add”, “gate” and “top-only” cannot be told apart from “concat”: a difference under 0.0" in dice
@@ -89,7 +90,7 @@ def test_one_comparison_has_no_family_to_correct_for(tmp_path):
     manifest = manifest.model_copy(update={"parts": (part.model_copy(update={"arms": part.arms[:2]}),)})
     result, = analyse(manifest, runs)
     assert arm(result, "none").adjusted_p == arm(result, "none").comparison.test.p == 2**-5
-    assert "Holm" not in result.answer and "p = 0.031" in result.answer
+    assert "Holm" not in result.conclusion and "p = 0.031" in result.conclusion
 
 
 def test_failed_runs_are_left_out_in_pairs_and_told(tmp_path):
@@ -100,7 +101,8 @@ def test_failed_runs_are_left_out_in_pairs_and_told(tmp_path):
     assert len(arm(result, "none").runs) == 8 and arm(result, "none").verdict == "undecided"
     assert [line for line in result.excluded if line.startswith("none, seed 2: diverged (loss became NaN")]
     assert len(result.excluded) == 3
-    assert "“none” diverged on 2 of 8 seeds" in result.answer and "“concat” ran out of memory on 1" in result.answer
+    assert "“none” diverged on 2 of 8 seeds" in result.conclusion
+    assert "“concat” ran out of memory on 1" in result.conclusion
 
 
 def test_an_arm_without_a_finished_run_keeps_its_place_in_the_family(tmp_path):
@@ -108,17 +110,18 @@ def test_an_arm_without_a_finished_run_keeps_its_place_in_the_family(tmp_path):
     result, = analyse(*study(tmp_path, bad=bad))
     assert math.isnan(arm(result, "gate").adjusted_p) and arm(result, "gate").verdict == "undecided"
     assert arm(result, "none").adjusted_p == 5 * 2**-7
-    assert "No finished seed is shared with “concat” by “gate”." in result.answer
-    assert "“gate” diverged on 8 of 8 seeds" in result.answer
+    assert "No finished seed is shared with “concat” by “gate”." in result.conclusion
+    assert "“gate” diverged on 8 of 8 seeds" in result.conclusion
 
 
 def test_nothing_finished_and_nothing_run_are_answers_too(tmp_path):
     manifest, runs = study(tmp_path, seeds=2)
     result, = analyse(manifest, [])
-    assert "Nothing can be said yet" in result.answer and "12 of 12 planned runs are not there yet" in result.answer
+    assert "Nothing can be said yet" in result.conclusion
+    assert "12 of 12 planned runs are not there yet" in result.conclusion
     assert result.missing == 12 and result.metric.label == "dice_macro"
     result, = analyse(manifest, [changed(run, status="failed", metrics={}) for run in runs])
-    assert "Nothing can be said yet" in result.answer and len(result.excluded) == 12
+    assert "Nothing can be said yet" in result.conclusion and len(result.excluded) == 12
 
 
 def test_a_factorial_study_is_answered_by_its_factors(tmp_path):
@@ -127,21 +130,22 @@ def test_a_factorial_study_is_answered_by_its_factors(tmp_path):
     assert set(effects) == {"depth = 3", "blocks = residual", "depth = 3 x blocks = residual"}
     depth = effects["depth = 3"].interval
     assert depth.low < 0.05 < depth.high and effects["depth = 3"].adjusted_p <= 0.05
-    assert result.answer.startswith("depth 3 is better than 2: Dice (macro) 0.05")
-    assert "No effect of blocks = residual could be told from none." in result.answer
+    assert result.conclusion.startswith("depth 3 is better than 2: Dice (macro) 0.05")
+    assert "No effect of blocks = residual could be told from none." in result.conclusion
 
 
 def test_a_factorial_study_of_few_seeds_says_what_it_takes(tmp_path):
     result, = analyse(*study(tmp_path, axes=True, seeds=4))
-    assert result.answer == "No effect can be decided yet: 7 seeds are needed for 3 effects; 4 seeds have every run."
+    assert result.conclusion == ("No effect can be decided yet: 7 seeds are needed for 3 effects; 4 seeds have every "
+                                 "run.")
 
 
 def test_an_interaction_is_told_with_what_it_depends_on(tmp_path):
     result, = analyse(*study(tmp_path, axes=True, effects={"depth 3, blocks residual": -0.2}))
     crossed = result.effects.effects[-1].interval
     assert crossed.low < -0.2 < crossed.high
-    assert "what depth 3 brings over 2 depends on blocks: it is 0." in result.answer
-    assert "of Dice (macro) worse with residual than with plain" in result.answer
+    assert "what depth 3 brings over 2 depends on blocks: it is 0." in result.conclusion
+    assert "of Dice (macro) worse with residual than with plain" in result.conclusion
 
 
 def test_one_at_a_time_axes_have_no_effects(tmp_path):
@@ -162,7 +166,8 @@ def test_looks_decide_by_their_plan_and_not_by_holm(tmp_path):
     assert none.verdict == "worse" and none.decision.status == "decided" and math.isnan(none.adjusted_p)
     assert add.verdict == "undecided" and add.decision.next_look == 16
     assert result.level > 0.95 and "looks at 8, 12, 16 seeds" in result.correction
-    assert "decided at the look of 12 seeds" in result.answer and "the next look is at 16 seeds" in result.answer
+    assert "decided at the look of 12 seeds" in result.conclusion
+    assert "the next look is at 16 seeds" in result.conclusion
     first, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)),
                      [run for run in runs if run.record.spec.seeds.init < 8])
     # the first of three looks may spend a quarter of 5 %, which eight seeds cannot reach over five arms
@@ -184,7 +189,7 @@ def test_what_an_early_look_can_see_is_what_it_may_spend(tmp_path):
     early = [run for run in runs if run.record.spec.seeds.init < 8]
     first, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)), early)
     assert {one.detectable for one in first.arms[1:]} == {math.inf} and {one.letters for one in first.arms} == {""}
-    assert "so few seeds, as 10 are needed" in first.answer and "the next look is at 12 seeds" in first.answer
+    assert "so few seeds, as 10 are needed" in first.conclusion and "the next look is at 12 seeds" in first.conclusion
     second, = analyse(sequential(manifest, (8, 12, 16)), runs)
     fixed, = analyse(manifest, runs)
     assert (second.spent, second.alpha) == pytest.approx((0.05 * 9 / 16, 0.05 * 5 / 16))
@@ -193,24 +198,24 @@ def test_what_an_early_look_can_see_is_what_it_may_spend(tmp_path):
         assert other.detectable < one.detectable < math.inf
     none, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)),
                     [run for run in runs if run.record.spec.seeds.init < 7])
-    assert "Nothing is decided before the first look, at 8 seeds; this has 7." in none.answer
+    assert "Nothing is decided before the first look, at 8 seeds; this has 7." in none.conclusion
 
 
 def test_effects_and_letters_of_a_look_are_tested_at_its_share(tmp_path):
     manifest, runs = study(tmp_path, axes=True, effects={"depth 3": 0.05}, seeds=8)
     fixed, = analyse(manifest, runs)
-    assert "depth 3 is better than 2" in fixed.answer and "95 % interval" in fixed.answer
+    assert "depth 3 is better than 2" in fixed.conclusion and "95 % interval" in fixed.conclusion
     assert len(set("".join(one.letters for one in fixed.arms))) > 1
     looked, = analyse(sequential(manifest, (8, 16, 20)), runs)    # 0.8 % at the first, of which 8 seeds cannot decide
-    assert "is better than 2" not in looked.answer and "10 seeds are needed for 3 effects" in looked.answer
+    assert "is better than 2" not in looked.conclusion and "10 seeds are needed for 3 effects" in looked.conclusion
     assert {one.letters for one in looked.arms} == {""}
 
 
 def test_seeds_added_after_results_were_seen_are_told(tmp_path):
     manifest, runs = study(tmp_path, seeds=10)
     for counts, told in (((3,), False), ((8,), True)):
-        answer = analyse(manifest.model_copy(update={"earlier_counts": counts}), runs)[0].answer
-        assert ("after the results of 8 were seen, which no p is corrected for" in answer) == told
+        conclusion = analyse(manifest.model_copy(update={"earlier_counts": counts}), runs)[0].conclusion
+        assert ("after the results of 8 were seen, which no p is corrected for" in conclusion) == told
 
 
 def test_tie_letters_need_seeds_for_all_pairs(tmp_path):
@@ -237,4 +242,4 @@ def test_parts_share_the_base_and_each_is_a_family(tmp_path):
 def test_results_do_not_depend_on_the_order_of_the_runs(both):
     manifest, runs = both
     for one, other in itertools.zip_longest(analyse(manifest, runs), analyse(manifest, runs[::-1])):
-        assert one.answer == other.answer and one.excluded == other.excluded
+        assert one.conclusion == other.conclusion and one.excluded == other.excluded

@@ -7,8 +7,8 @@ import pytest
 from synthetic_study import arm, changed, read, study, with_outcome
 
 from harness.ablation.manifest import arm_key
-from harness.analysis.study_analysis import analyse, arm_runs, curves
-from harness.analysis.study_runs import strays
+from harness.analysis.study_analysis import analyse
+from harness.analysis.study_runs import arm_runs, curves, unassigned_runs
 from harness.errors import InputError
 from harness.record import Metric, write_record
 from harness.spec import Seeds
@@ -30,7 +30,7 @@ def test_the_latest_run_of_a_seed_counts_and_every_other_is_named(tmp_path):
         ["concat, seed 3: run 0ld was superseded by a later one", "concat, seed 90: not a seed of the study",
          "concat, seed 3: run e15e is on other data than the latest runs",
          "concat: run 0dd has three different seeds, and no run to be paired with"])
-    assert strays(manifest, [*runs, stray]) == [stray]
+    assert unassigned_runs(manifest, [*runs, stray]) == [stray]
 
 
 def test_an_undefined_outcome_is_no_pair(tmp_path):
@@ -128,7 +128,7 @@ def test_curves_that_are_missing_or_bad_are_left_out(tmp_path):
 
 def test_a_record_that_was_written_and_read_is_the_same_finding(tmp_path):
     manifest, runs = study(tmp_path, seeds=3)
-    before = analyse(manifest, runs)[0].answer
+    before = analyse(manifest, runs)[0].conclusion
     for run in runs:
         write_record(run.folder, run.record)
-    assert analyse(manifest, read(tmp_path))[0].answer == before
+    assert analyse(manifest, read(tmp_path))[0].conclusion == before

@@ -13,7 +13,7 @@ from harness.benchmark.result import Check, Contest, read
 
 @pytest.fixture
 def contests(monkeypatch):
-    """contests(name=function of Asked, ...): what takes the place of contests; others must not be run."""
+    """contests(name=function of BenchmarkOptions, ...): what takes the place of contests; others must not be run."""
     def put(**runs):
         for name in CONTESTS:
             module = importlib.import_module(f"harness.benchmark.{name}")

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.benchmark import evaluation, overhead
-from harness.benchmark.contest import OURS, Asked
+from harness.benchmark.contest import OURS, BenchmarkOptions
 from harness.execution import Execution
 from harness.metrics import classifier
 from harness.training.train import LOG_EVERY
@@ -34,7 +34,7 @@ def test_every_turn_of_the_loop_holds_one_look_at_the_loss(profile, tmp_path, mo
         return real(*args, progress=hear, **options)
 
     monkeypatch.setattr(overhead, "train_among", listening)
-    found = overhead.run(Asked("cpu", "fp32", rounds=3, cache=tmp_path), profile)
+    found = overhead.run(BenchmarkOptions("cpu", "fp32", rounds=3, cache=tmp_path), profile)
     [trial] = found.trials
     ours, bare = trial.contestants[OURS], trial.contestants[overhead.BARE]
     assert trial.calls_per_turn == LOG_EVERY and len(ours.seconds) == len(bare.seconds) == 3
@@ -48,7 +48,7 @@ def test_every_turn_of_the_loop_holds_one_look_at_the_loss(profile, tmp_path, mo
 def test_share_of_a_run(profile, tmp_path, monkeypatch, rounds, runs):
     monkeypatch.setitem(classifier.RECIPE, "steps", 3)
     said = []
-    asked = Asked("cpu", "fp32", rounds=rounds, cache=tmp_path / "cache", say=said.append)
+    asked = BenchmarkOptions("cpu", "fp32", rounds=rounds, cache=tmp_path / "cache", say=said.append)
     [trial] = evaluation.run(asked, profile, how=Execution(in_process=True)).trials
     judged, whole = (trial.contestants[name].seconds for name in (evaluation.JUDGED, evaluation.WHOLE))
     assert len(judged) == runs and all(0 < part < all_of_it for part, all_of_it in zip(judged, whole))
@@ -63,4 +63,5 @@ def test_a_run_that_fails_is_no_share(profile, tmp_path, monkeypatch):
 
     monkeypatch.setattr("harness.suites.generation.fidelity", broken)
     with pytest.raises(RuntimeError, match="failed.*disk on fire"):
-        evaluation.run(Asked("cpu", "fp32", cache=tmp_path / "cache"), profile, how=Execution(in_process=True))
+        options = BenchmarkOptions("cpu", "fp32", cache=tmp_path / "cache")
+        evaluation.run(options, profile, how=Execution(in_process=True))

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from harness.benchmark import denoiser, transformer
-from harness.benchmark.contest import BUDGET, OURS, Asked, PlainLoop
+from harness.benchmark.contest import BUDGET, OURS, BenchmarkOptions, PlainLoop
 from harness.benchmark.same_network import Repeated, agreement, error, random_batches, size, their_loss
 from harness.diffusion import NoisePrediction
 from harness.training.train import Runtime, make_accelerator, train
 from variants.presets.weights import fill
 
+FP32 = BenchmarkOptions("cpu", "fp32")
 SMALL = {
     "denoiser": (denoiser, {**denoiser.NETWORK, "sample_size": 16, "block_out_channels": (32, 64, 64)}),
     "transformer": (transformer, {**transformer.NETWORK, "sample_size": 8, "num_layers": 2, "attention_head_dim": 8})}
@@ -115,7 +116,7 @@ def test_the_loops_train_the_same_network():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_small_contest_from_end_to_end(precision, tmp_path):
     said = []
-    asked = Asked("cpu", precision, rounds=1, cache=tmp_path, say=said.append)
+    asked = BenchmarkOptions("cpu", precision, rounds=1, cache=tmp_path, say=said.append)
     found = denoiser.run(asked, SMALL["denoiser"][1], batch_size=2, samples=2, steps=2)
     assert said == ["training step", "inference", "sampling"] and [trial.name for trial in found.trials] == said
     peers = ["diffusers, fp32"] + ["diffusers, bf16 autocast"] * (precision == "bf16")
@@ -133,7 +134,8 @@ def test_a_small_contest_from_end_to_end(precision, tmp_path):
 
 
 def test_a_small_transformer_contest(tmp_path):
-    found = transformer.run(Asked("cpu", "fp32", rounds=1, cache=tmp_path), SMALL["transformer"][1], batch_size=2)
+    options = BenchmarkOptions("cpu", "fp32", rounds=1, cache=tmp_path)
+    found = transformer.run(options, SMALL["transformer"][1], batch_size=2)
     assert [trial.name for trial in found.trials] == ["training step", "inference"]
     assert all(check.ok for check in found.checks)
 
@@ -143,13 +145,13 @@ def test_another_network_is_noticed(tmp_path):
     module, config = SMALL["denoiser"]
     pair = module.make_pair(config, 2)
     stranger = dataclasses.replace(pair, ours=lambda: denoiser.variants.build("ddpm", **denoiser.our_arguments(config)))
-    assert agreement(pair, Asked("cpu", "bf16", cache=tmp_path))[0].ok
-    assert not agreement(stranger, Asked("cpu", "bf16", cache=tmp_path))[0].ok
+    assert agreement(pair, BenchmarkOptions("cpu", "bf16", cache=tmp_path))[0].ok
+    assert not agreement(stranger, BenchmarkOptions("cpu", "bf16", cache=tmp_path))[0].ok
 
 
 def test_samples_are_the_pipelines():
     pair = denoiser.make_pair(SMALL["denoiser"][1], 2)
-    made = {name: sample(3) for name, sample in denoiser.samplers(pair, Asked("cpu", "fp32"), 2).items()}
+    made = {name: sample(3) for name, sample in denoiser.samplers(pair, BenchmarkOptions("cpu", "fp32"), 2).items()}
     assert made[OURS].shape == (2, *pair.image) and made[OURS].std() > 0.1
     torch.testing.assert_close(made[OURS], made["diffusers, fp32"], rtol=0, atol=1e-3)
 
@@ -166,7 +168,7 @@ def test_every_step_of_sampling_is_looked_at():
             visited.append(int(t[0]))
             return self.network(x, t, context)
 
-    check = denoiser.agreement_in_sampling(dataclasses.replace(pair, ours=Listening), Asked("cpu", "fp32"), 4)
+    check = denoiser.agreement_in_sampling(dataclasses.replace(pair, ours=Listening), FP32, 4)
     assert visited == [999, 749, 499, 249] and check.ok and check.value < 1e-4
 
 
@@ -179,4 +181,4 @@ def test_a_detail_that_differs_is_noticed():
         fill(network, pair.theirs().state_dict(), denoiser.slots(network))
         return network
 
-    assert not denoiser.agreement_in_sampling(dataclasses.replace(pair, ours=astray), Asked("cpu", "fp32"), 4).ok
+    assert not denoiser.agreement_in_sampling(dataclasses.replace(pair, ours=astray), FP32, 4).ok

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.benchmark import segmenter
-from harness.benchmark.contest import OURS, Asked
+from harness.benchmark.contest import OURS, BenchmarkOptions
 from harness.benchmark.segmenter import PEERS, nearest_width, run, size
 
 SMALL = {"image_size": 32, "batch_size": 2, "width": 8}
@@ -27,7 +27,7 @@ def test_peers_take_what_ours_takes(peer):
 
 
 def test_a_small_contest(tmp_path):
-    found = run(Asked("cpu", "fp32", rounds=2, cache=tmp_path), **SMALL)
+    found = run(BenchmarkOptions("cpu", "fp32", rounds=2, cache=tmp_path), **SMALL)
     [trial] = found.trials
     assert list(trial.contestants) == [OURS, *(f"{peer.label}, fp32" for peer in installed)]
     ours = trial.contestants[OURS]
@@ -40,7 +40,7 @@ def test_a_small_contest(tmp_path):
 
 def test_a_peer_that_is_not_installed_is_named_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "segmentation" in name else object())
-    found = run(Asked("cpu", "fp32", rounds=1, cache=tmp_path), **SMALL)
+    found = run(BenchmarkOptions("cpu", "fp32", rounds=1, cache=tmp_path), **SMALL)
     [line] = found.absent
     assert "smp Unet" in line and "segmentation_models_pytorch" in line and ".[peers]" in line
     assert {one.other for one in found.trials[0].comparisons} == {"MONAI BasicUNet, fp32", "MONAI UNet, fp32"}
@@ -48,5 +48,5 @@ def test_a_peer_that_is_not_installed_is_named_and_the_others_go_on(tmp_path, mo
 
 def test_where_none_is_installed_there_is_nothing_to_time(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    found = run(Asked("cpu", "fp32", rounds=1, cache=tmp_path), **SMALL)
+    found = run(BenchmarkOptions("cpu", "fp32", rounds=1, cache=tmp_path), **SMALL)
     assert len(found.absent) == len(PEERS) and not found.trials

@@ -67,7 +67,7 @@ def open_page(browser, study_page):
 
 
 def arms_table(page):
-    return page.locator("table.grid").first
+    return page.locator("table.sortable").first
 
 
 COLUMN = """(table, name) => {
@@ -86,12 +86,12 @@ def sort_button(table, name):
     return table.get_by_role("button").filter(has_text=name).first
 
 
-def test_the_answer_and_the_claims_come_before_any_table(open_page):
+def test_the_conclusion_and_the_claims_come_before_any_table(open_page):
     page = open_page()
     assert page.locator("h1").inner_text() == "Skip connections"
-    assert "worse than" in page.locator(".answer").first.inner_text()
+    assert "worse than" in page.locator(".conclusion").first.inner_text()
     first_table = page.locator("table").first.bounding_box()["y"]
-    for place in (".question", ".answer", ".claims li"):
+    for place in (".question", ".conclusion", ".claims li"):
         assert page.locator(place).first.bounding_box()["y"] < first_table
 
 
@@ -175,7 +175,7 @@ def test_readable_at_phone_width(open_page, width):
                                                              "one.clientWidth, getComputedStyle(one).overflowX])")
     assert all(overflow == "auto" for *_, overflow in boxes)
     assert width > 375 or any(inner > outer for inner, outer, _ in boxes)   # wide tables scroll inside their box
-    assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.answer')).fontSize)") >= 15
+    assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.conclusion')).fontSize)") >= 15
 
 
 def test_paper_has_every_row_and_no_controls(open_page):
@@ -196,7 +196,7 @@ def test_paper_has_every_row_and_no_controls(open_page):
 def test_without_javascript_it_is_all_there_and_nothing_is_dead(open_page):
     page = open_page(java_script_enabled=False)
     assert page.locator("button, input, select").count() == 0
-    assert len(page.locator("table.grid").first.locator("tbody tr").all()) == 6
+    assert len(page.locator("table.sortable").first.locator("tbody tr").all()) == 6
     assert page.locator("details summary").first.is_visible()
 
 

@@ -11,9 +11,9 @@ from harness.cli import main
 from harness.inspection.draw_boxes import ATTENTION_FILL, CONTEXT_FILL, fill_boxes, halvings, make_boxes
 from harness.inspection.draw_network import draw
 from harness.inspection.draw_stack import runs
-from harness.inspection.network import subject
 from harness.inspection.svg import Canvas
 from harness.inspection.trace import CONTEXT, TIME, X, trace
+from harness.measurement.network import subject
 
 
 def boxes_of(name, size=64, together=True, **changes):

@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from torch import nn
 
 import variants
-from harness import measure
 from harness.cli import main
 from harness.errors import InputError
-from harness.inspection.network import layers, parse_changes, subject
 from harness.inspection.table import display_rows, human, share, shown_shapes, suited_depth, totals
+from harness.measurement import costs
+from harness.measurement.network import layers, parse_changes, subject
 
 MINE = """
 import torch
@@ -87,9 +87,9 @@ def test_totals_are_those_of_a_run(name):
     rows = layers(shown.network, shown.inputs)
     with torch.device("meta"):
         network = variants.build(name, in_channels=3, out_channels=3, image_size=16, width=8, time=True, context_dim=6)
-    assert rows[0].trainable == measure.count_parameters(network).value
+    assert rows[0].trainable == costs.count_parameters(network).value
     assert rows[0].parameters == sum(p.numel() for p in network.parameters())
-    assert rows[0].macs == measure.count_macs(network, *shown.inputs)["macs"].value
+    assert rows[0].macs == costs.count_macs(network, *shown.inputs)["macs"].value
     assert sum(row.own_macs for row in rows) == rows[0].macs
     assert sum(row.own_parameters for row in rows) == rows[0].parameters
     assert rows[0].output == [[1, 3, 16, 16]]

@@ -12,9 +12,11 @@ from rich.console import Console
 from synthetic_runs import memory_run, runs_of
 
 from harness.analysis.comparison import group_runs
+from harness.analysis.conclusions import conclusion
 from harness.errors import InputError
 from harness.record import write_record
-from harness.reporting.report import answer, reproduce, write_report
+from harness.reporting.group_view import reproduce
+from harness.reporting.report import write_report
 from harness.spec import DataSpec
 
 
@@ -92,7 +94,7 @@ def test_names_from_records_are_text(report):
 
 def test_the_page_leads_with_the_answers_and_holds_every_part(report):
     text = re.sub(r"\s+", " ", " ".join(Page(report.html.read_text(encoding="utf-8")).text))
-    first, second = report.answers
+    first, second = report.conclusions
     order = [first, second, "was left out", "boundary IoU", "Dice by class", "Sampling throughput"]
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
     for part in (
@@ -138,7 +140,7 @@ def group_of(tmp_path, values, **more):
 
 
 def test_a_clear_lead_is_told_with_interval_n_and_distance(tmp_path):
-    text = answer(group_of(tmp_path, {"no_skip": [21.0, 21.5, 20.5], "plain": [5.1, 5.3, 5.2]}))
+    text = conclusion(group_of(tmp_path, {"no_skip": [21.0, 21.5, 20.5], "plain": [5.1, 5.3, 5.2]}))
     assert text == (
         "On digits, plain has the lowest FID (digits-cnn): 5.20 ± 0.25 over 3 seeds. Next is no_skip: "
         "21.0 ± 1.2 over 3 seeds, 15.8 higher; the intervals do not overlap."
@@ -146,7 +148,7 @@ def test_a_clear_lead_is_told_with_interval_n_and_distance(tmp_path):
 
 
 def test_overlapping_intervals_are_not_told_apart(tmp_path):
-    text = answer(
+    text = conclusion(
         group_of(tmp_path, {"plain": [5.1, 5.3, 5.2], "residual": [5.2, 5.5, 5.3], "fcn": [80.0, 81.0, 82.0]})
     )
     assert "plain has the lowest" in text
@@ -155,17 +157,17 @@ def test_overlapping_intervals_are_not_told_apart(tmp_path):
 
 
 def test_one_seed_is_said_to_have_no_interval(tmp_path):
-    text = answer(group_of(tmp_path, {"plain": [5.1], "fcn": [80.0]}))
+    text = conclusion(group_of(tmp_path, {"plain": [5.1], "fcn": [80.0]}))
     assert "5.10 over 1 seed. With one seed no interval exists" in text
     assert "so whether it is ahead is open; next is fcn (80.0)." in text
-    mixed = answer(group_of(tmp_path, {"plain": [5.1, 5.2], "fcn": [80.0]}))
+    mixed = conclusion(group_of(tmp_path, {"plain": [5.1, 5.2], "fcn": [80.0]}))
     assert "fcn (80.0): one seed, no interval, so left open." in mixed
 
 
 def test_higher_is_better_where_the_metric_says_so(tmp_path):
     synthetic.write_output(tmp_path, suites=("segmentation",), seeds=1, variants=("plain", "fcn"), failures=False)
     (group,) = group_runs(runs_of(tmp_path))
-    text = answer(group)
+    text = conclusion(group)
     assert text.startswith("On cells, plain has the highest Dice (macro): 0.8")
     assert "over 20 test cases" in text and "how far another seed would land is unknown" in text
 
@@ -173,11 +175,11 @@ def test_higher_is_better_where_the_metric_says_so(tmp_path):
 def test_floor_failures_and_nothing_at_all_are_said(tmp_path):
     synthetic.write_output(tmp_path, suites=("generation",), variants=("plain", "dit"))
     (group,) = group_runs(runs_of(tmp_path))
-    assert "Held-out real data scores 1.93 (floor). 1 of 6 runs did not finish." in answer(group)
+    assert "Held-out real data scores 1.93 (floor). 1 of 6 runs did not finish." in conclusion(group)
     (failed,) = group_runs([memory_run(tmp_path, status="oom", error="big")])
-    assert answer(failed) == "On digits, no run has a result. 1 of 1 runs did not finish."
-    assert "is undefined for every run" in answer(group_of(tmp_path, {"plain": [float("nan")]}))
-    assert "nothing else can be ranked with it" in answer(group_of(tmp_path, {"plain": [5.0, 5.1]}))
+    assert conclusion(failed) == "On digits, no run has a result. 1 of 1 runs did not finish."
+    assert "is undefined for every run" in conclusion(group_of(tmp_path, {"plain": [float("nan")]}))
+    assert "nothing else can be ranked with it" in conclusion(group_of(tmp_path, {"plain": [5.0, 5.1]}))
 
 
 def test_the_command_that_makes_the_runs_again(tmp_path):

@@ -9,9 +9,10 @@ from rich.console import Console
 from test_report import Page
 
 from harness.ablation.manifest import read_manifest, write_manifest
-from harness.reporting.grid import MINUS, Entry, Grid, Heading, bounds, fixed, format_p, shared_decimals
+from harness.analysis.table import Cell, Heading, Table
+from harness.formatting import MINUS, bounds, fixed, format_p, shared_decimals
 from harness.reporting.report import write_report
-from harness.reporting.study_files import blocks
+from harness.reporting.table_files import blocks
 from harness.stats.intervals import Interval
 
 
@@ -38,7 +39,7 @@ def no_figures(monkeypatch):
 
 def test_the_study_leads_and_its_parts_follow_in_order(report):
     text = text_of(report.html)
-    order = ["Skip connections", "Do skips help?", report.answers[0], report.answers[1], "Claims of the literature",
+    order = ["Skip connections", "Do skips help?", *report.conclusions[:2], "Claims of the literature",
              "Holm, 5 tests", "Time to the base's final quality", "Other metrics (not corrected)",
              "Certificate: was the comparison fair?", "every number", "Case by case", "Raw numbers of 48 runs",
              "How to get each number again", "Generation on digits"]
@@ -47,7 +48,7 @@ def test_the_study_leads_and_its_parts_follow_in_order(report):
         assert part in text[at:], part
         at = text.index(part, at)
     assert text.index("Claims of the literature") < text.index("Holm, 5 tests")
-    assert "“none” is worse than “concat”" in report.answers[0] and len(report.answers) == 3
+    assert "“none” is worse than “concat”" in report.conclusions[0] and len(report.conclusions) == 3
 
 
 def test_a_run_of_an_arm_is_shown_in_its_part_and_not_again(report):
@@ -218,7 +219,7 @@ def test_numbers_are_written_so_that_their_points_align():
 
 def test_wide_grids_are_split_and_every_block_names_its_rows():
     headings = (Heading("arm", words=True), *(Heading(f"column {i}") for i in range(20)))
-    grid = Grid("wide", headings, ((Entry("a"), *(Entry("0.123 ± 0.456") for _ in range(20))),))
+    grid = Table("wide", headings, ((Cell("a"), *(Cell("0.123 ± 0.456") for _ in range(20))),))
     found = blocks(grid, 60)
     assert all(block[0] == 0 and len(block) > 1 for block in found)
     assert sorted(i for block in found for i in block[1:]) == list(range(1, 21))

@@ -16,15 +16,15 @@ import harness.run
 import variants
 from harness import suites
 from harness.datasets import noise
-from harness.device import default_precision
-from harness.energy import EnergyCounter
 from harness.execute import execute
 from harness.execution import Execution
+from harness.identity.sources import ROOT, code_fingerprint
+from harness.measurement.energy import EnergyCounter
+from harness.measurement.roofline import Roofline
 from harness.record import read_record
-from harness.roofline import Roofline
-from harness.sources import ROOT, code_fingerprint
 from harness.spec import DataSpec, RunSpec, Seeds, TrainSpec
 from harness.suites import Job, efficiency
+from harness.training.device import default_precision
 from harness.training.train import Runtime, make_accelerator
 
 BATCH, SIDE, REPEATS = 2, 16, 3
@@ -234,16 +234,18 @@ def test_a_cell_that_does_not_fit_is_a_row_and_the_others_go_on(tmp_path):
     assert "out of memory" in records[1].error and records[1].metrics == {} and records[1].cost["parameters"].value > 0
 
 
-@pytest.mark.parametrize("file", ["suites/efficiency.py", "roofline.py", "energy.py", "compilation.py",
-                                  "inspection/memory.py", "inspection/traffic.py", "inspection/allocations.py"])
-def test_what_measures_is_part_of_the_codes_fingerprint(file, tmp_path):
+def test_what_measures_is_part_of_the_codes_fingerprint(tmp_path):
     for folder in ("variants", "harness"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    before = code_fingerprint("plain", "efficiency", tmp_path)
-    assert before == code_fingerprint("plain", "efficiency")
-    with open(tmp_path / "harness" / file, "a") as source:
-        source.write("changed = True\n")
-    assert code_fingerprint("plain", "efficiency", tmp_path) != before
+    known = {code_fingerprint("plain", "efficiency")}
+    assert known == {code_fingerprint("plain", "efficiency", tmp_path)}
+    for file in ("suites/efficiency.py", "training/compilation.py",
+                 *(f"measurement/{name}.py" for name in ("roofline", "energy", "memory", "traffic", "allocations"))):
+        with open(tmp_path / "harness" / file, "a") as source:
+            source.write("changed = True\n")
+        found = code_fingerprint("plain", "efficiency", tmp_path)
+        assert found not in known, file
+        known.add(found)
 
 
 def test_what_the_suite_says_of_itself():

@@ -38,8 +38,9 @@ def short_classifier(monkeypatch):
 
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("variant", variants.names())
-def test_every_network_leaves_a_whole_record(suite, variant, tiny_data, tiny_spec, tmp_path):
-    record, folder = run(tiny_spec(suite, variant=variant), tiny_data(suite), tmp_path)
+def test_every_network_leaves_a_whole_record_and_the_same_again(suite, variant, tiny_data, tiny_spec, tmp_path):
+    spec, data = tiny_spec(suite, variant=variant), tiny_data(suite)
+    (record, folder), (again, other) = (run(spec, data, tmp_path, code) for code in ("one", "two"))
     assert record.status == "ok", (folder / "traceback.txt").read_text()
     assert read_record(folder).metrics.keys() == record.metrics.keys()
     assert {"parameters", "macs", "flops", "step_ms", "train_images_per_s", "peak_memory_bytes"} <= set(record.cost)
@@ -53,17 +54,10 @@ def test_every_network_leaves_a_whole_record(suite, variant, tiny_data, tiny_spe
         width, height = Image.open(folder / name).size
         assert (width, height) == (16 * picture.columns, 16 * picture.rows)
     assert sum(t.numel() for t in load_file(folder / "model.safetensors").values()) > 0
-
-
-@pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("variant", variants.names())
-def test_same_seed_gives_the_same_curves_and_scores_twice(suite, variant, tiny_data, tiny_spec, tmp_path):
-    spec, data = tiny_spec(suite, variant=variant), tiny_data(suite)
-    (first, a), (second, b) = run(spec, data, tmp_path, "one"), run(spec, data, tmp_path, "two")
-    assert first.run_id != second.run_id
-    values = [[(r["step"], r["name"], r["value"]) for r in rows(folder / "curves.csv")] for folder in (a, b)]
+    assert record.run_id != again.run_id
+    values = [[(r["step"], r["name"], r["value"]) for r in rows(each / "curves.csv")] for each in (folder, other)]
     assert values[0] == values[1]
-    assert [m.model_dump() for m in first.metrics.values()] == [m.model_dump() for m in second.metrics.values()]
+    assert [m.model_dump() for m in record.metrics.values()] == [m.model_dump() for m in again.metrics.values()]
 
 
 @pytest.mark.parametrize("suite", SUITES)

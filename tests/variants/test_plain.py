@@ -1,4 +1,4 @@
-"""The control: parameter counts derived by hand, and every axis of the skeleton."""
+"""The control: parameter counts derived by hand, and every axis of the encoder-decoder."""
 
 import pytest
 import torch

@@ -1,1 +1,1 @@
-"""What networks are made of: one U skeleton, blocks, skips, attention, embeddings, resampling."""
+"""What networks are made of: one encoder-decoder, blocks, skips, attention, embeddings, resampling."""

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from variants.parts.attention_kernel import scaled_dot_product
+from variants.parts.encoder_decoder import Conditioned
 from variants.parts.normalization import LayerNorm, normalization
-from variants.parts.skeleton import Conditioned
 
 QKV_ORDERS = ("split_first", "heads_first")
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from variants.parts.encoder_decoder import Conditioned
 from variants.parts.normalization import normalization
-from variants.parts.skeleton import Conditioned
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU, "relu6": nn.ReLU6,
                "sigmoid": nn.Sigmoid, "none": nn.Identity}

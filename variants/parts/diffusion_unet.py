@@ -16,17 +16,17 @@ from torch import nn
 from variants.parts.attention import AttentionPool, SelfAttention, SpatialTransformer
 from variants.parts.blocks import ResidualBlock, activation
 from variants.parts.embedding import ConditionEmbedding
+from variants.parts.encoder_decoder import EncoderDecoder, Step
 from variants.parts.normalization import normalization
 from variants.parts.resampling import downsample, upsample
 from variants.parts.sizes import embedding_width, scaled_channels
-from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS, ConcatSkip
 from variants.parts.unet import choose
 
 DIFFUSION_SKIPS = {**SKIPS, "concat": partial(ConcatSkip, side_first=False)}
 
 
-class DiffusionUNet(Skeleton):
+class DiffusionUNet(EncoderDecoder):
     """A diffusion U-Net over the contract of ``variants``: (N, in_channels, H, W) -> (N, out_channels, H, W).
 
     The defaults are DDPM's, but for the norm, which fits itself to narrow layers. Raises ValueError for an

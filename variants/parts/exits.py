@@ -28,7 +28,7 @@ def enlarge(y: Tensor, size: tuple[int, int]) -> Tensor:
     return y if y.shape[2:] == size else F.interpolate(y, size, mode="bilinear")
 
 
-class Exits(nn.Module):
+class EarlyExits(nn.Module):
     """Heads after steps of the decoder, and who left by them.
 
     In evaluation an image leaves by the first head whose confidence is at least ``threshold`` (None = nobody
@@ -57,15 +57,15 @@ class Exits(nn.Module):
         total = sum(self.left)
         return [count / total if total else float("nan") for count in self.left]
 
-    def begin(self, size: tuple[int, int]) -> Leaving:
+    def begin(self, size: tuple[int, int]) -> ExitState:
         only = int(torch.randint(len(self.heads) + 1, ())) if self.training else self.only
-        return Leaving(self, size, only)
+        return ExitState(self, size, only)
 
 
-class Leaving:
+class ExitState:
     """One call's images on their way up: who is still there, and what those who left went with."""
 
-    def __init__(self, exits: Exits, size: tuple[int, int], only: int | None):
+    def __init__(self, exits: EarlyExits, size: tuple[int, int], only: int | None):
         self.exits, self.size, self.only = exits, size, only
         self.numbers = {int(step): k for k, step in enumerate(exits.heads)}
         self.output: Tensor | None = None    # (N, C, H, W), filled as images leave

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from variants.parts.blocks import Modulation, activation
+from variants.parts.encoder_decoder import Conditioned
 from variants.parts.normalization import normalization
-from variants.parts.skeleton import Conditioned
 
 
 def depthwise(channels: int, stride: int = 1) -> nn.Conv2d:

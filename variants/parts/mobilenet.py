@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from variants.parts.blocks import activation
+from variants.parts.encoder_decoder import EncoderDecoder, Step
 from variants.parts.light import InvertedResidual
 from variants.parts.normalization import normalization
 from variants.parts.resampling import upsample
-from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import ConcatSkip
 
 # MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, Table 2): expansion, channels, blocks, stride of the first.
@@ -18,7 +18,7 @@ LEVELS = ((0,), (1,), (2,), (3, 4))                  # stages of each level that
 MIDDLE = (5, 6)
 
 
-class MobileNetV2UNet(Skeleton):
+class MobileNetV2UNet(EncoderDecoder):
     """(N, in_channels, H, W) -> (N, out_channels, H / 2, W / 2): the first convolution's stride is not undone.
 
     The decoder's levels have the sides' channels; the last two convolutions have none between.

@@ -15,12 +15,12 @@ from variants.parts.attention import SelfAttention, SpatialTransformer
 from variants.parts.blocks import BLOCKS as ORDINARY_BLOCKS
 from variants.parts.blocks import activation
 from variants.parts.embedding import ConditionEmbedding
-from variants.parts.exits import Exits, class_confidence
+from variants.parts.encoder_decoder import EncoderDecoder, Step
+from variants.parts.exits import EarlyExits, class_confidence
 from variants.parts.light import LIGHT_BLOCKS
 from variants.parts.normalization import normalization
 from variants.parts.resampling import KEEPS_CHANNELS, downsample, upsample
 from variants.parts.sizes import embedding_width, scaled_channels
-from variants.parts.skeleton import Skeleton, Step
 from variants.parts.skips import SKIPS
 
 CHANNEL_MULT = (1, 2, 4, 8)
@@ -77,7 +77,7 @@ def smallest_side(levels: int, lost: int) -> int:
     return side
 
 
-class UNet(Skeleton):
+class UNet(EncoderDecoder):
     """A U-Net over the contract of ``variants``: (N, in_channels, H, W) -> (N, out_channels, H, W).
 
     Raises ValueError for an unknown choice, and in ``forward`` for an image too small for the depth.
@@ -204,12 +204,12 @@ class UNet(Skeleton):
         heads = {2 * (bottom - i) - 1: nn.Conv2d((decoder_channels or channels)[i], out_channels, 1) for i in exits}
         lost = 2 * num_blocks * options.get("num_convs", 2) * (1 - options.get("padding", 1))
         super().__init__(encoder, middle, decoder, head, embedding, smallest_side(bottom + 1, lost), resize,
-                         Exits(heads, exit_threshold, confidence) if heads else None)
+                         EarlyExits(heads, exit_threshold, confidence) if heads else None)
         multiple = num_heads if attention_levels else 1
         self.sizes = {**scaled_channels(multiple, channels=channels, decoder_channels=decoder_channels,
                                         up_channels=up_channels), **embedding_width(width, emb_dim)}
 
-    def places(self) -> dict[str, list[str]]:
+    def module_paths(self) -> dict[str, list[str]]:
         """Where the parts of each level are in the state dict, level 0 first, for tables that rename their keys.
 
         ``block`` the first block of each encoder level and, last, of the bottleneck; ``up``, ``skip`` and

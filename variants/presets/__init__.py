@@ -12,7 +12,7 @@ A family's file defines
     name -> arguments of its ``build``, one aligned row each, with the citation in a comment;
 ``build(**arguments)``
     the network; arguments carry the official constructor's names, so that any configuration can be built;
-``official_slots(network)``
+``weight_map(network)``
     official key -> :class:`variants.presets.weights.Slot`: where a tensor of the official state dict goes;
 ``INPUTS``
     optional: preset (None = all of them) -> ``side`` in pixels and ``tokens`` of context that it was published

@@ -159,7 +159,7 @@ RENAMED = (
 )
 
 
-def official_slots(network: DiffusionUNet, further: tuple[tuple[str, str], ...] = ()) -> dict[str, Slot]:
+def weight_map(network: DiffusionUNet, further: tuple[tuple[str, str], ...] = ()) -> dict[str, Slot]:
     """As in ``UNetModel.state_dict()``, whose self-attention convolves where ours multiplies matrices."""
     def shape(official: str, slot: Slot) -> tuple[int, ...]:
         convolves = re.search(r"\.(qkv|proj_out|qkv_proj|c_proj)\.weight$", official) and len(slot.shape) == 2

@@ -57,6 +57,6 @@ RENAMED = ((r"^out\.2\.positions$", "out.2.positional_embedding"), (r"^out\.2\.q
            (r"^out\.2\.out\.", "out.2.c_proj."))
 
 
-def official_slots(network: DiffusionUNet) -> dict[str, Slot]:
+def weight_map(network: DiffusionUNet) -> dict[str, Slot]:
     """As in ``EncoderUNetModel.state_dict()``."""
-    return adm.official_slots(network, RENAMED)
+    return adm.weight_map(network, RENAMED)

@@ -66,5 +66,5 @@ def load(network, state_dict, family: str | None = None):
     if family is None:
         raise ValueError("which family's keys? build the network with presets.build, or name its family")
     module = families.load(family)
-    fill(network, tensors, module.official_slots(network), getattr(module, "LEFT_OUT", ()))
+    fill(network, tensors, module.weight_map(network), getattr(module, "LEFT_OUT", ()))
     return network

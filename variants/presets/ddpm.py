@@ -9,7 +9,7 @@ from torch import nn
 from variants.parts.attention import SelfAttention
 from variants.parts.blocks import ResidualBlock
 from variants.parts.diffusion_unet import DiffusionUNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = ("pesser/pytorch_diffusion model.py and ermongroup/ddim models/diffusion.py, after hojonathanho/diffusion; "
           "Ho et al. 2020, arXiv:2006.11239; Song et al. 2020, arXiv:2010.02502")
@@ -68,7 +68,7 @@ def convolved(network: nn.Module, attention: str, official: str, names: tuple[st
     return slots
 
 
-def places(network: DiffusionUNet) -> Iterator[tuple[str, str, nn.Module]]:
+def module_paths(network: DiffusionUNet) -> Iterator[tuple[str, str, nn.Module]]:
     """(official name, our name, part) of every block, attention and resampling."""
     levels = sum(not isinstance(step.parts[0], ResidualBlock) for step in network.encoder)   # one is the input's
     for side, own, steps, level, towards in (("down", "encoder", list(network.encoder)[1:], 0, 1),
@@ -84,12 +84,12 @@ def places(network: DiffusionUNet) -> Iterator[tuple[str, str, nn.Module]]:
         yield f"mid.{kind}", f"middle.parts.{j}", part
 
 
-def official_slots(network: DiffusionUNet) -> dict[str, Slot]:
+def weight_map(network: DiffusionUNet) -> dict[str, Slot]:
     """As in ``Model.state_dict()``."""
     modules = {"temb.dense.0": "embedding.mlp.0", "temb.dense.1": "embedding.mlp.2", "conv_in": "encoder.0.parts.0",
                "norm_out": "head.0", "conv_out": "head.2"}
     slots = {}
-    for official, own, part in places(network):
+    for official, own, part in module_paths(network):
         if isinstance(part, ResidualBlock):
             modules |= {f"{official}.{theirs}": f"{own}.{ours}" for theirs, ours in RESIDUAL.items()}
         elif isinstance(part, SelfAttention):
@@ -97,4 +97,4 @@ def official_slots(network: DiffusionUNet) -> dict[str, Slot]:
             slots |= convolved(network, own, official, ("q", "k", "v", "proj_out"))
         else:
             modules[f"{official}.conv"] = f"{own}.1"
-    return paired(network, modules) | slots
+    return map_by_prefix(network, modules) | slots

@@ -8,7 +8,7 @@ from variants.parts.attention import SelfAttention
 from variants.parts.blocks import ResidualBlock
 from variants.parts.diffusion_unet import DiffusionUNet
 from variants.presets.ddpm import convolved
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "w86763777/pytorch-ddpm model.py, after Ho et al. 2020, arXiv:2006.11239"
 
@@ -41,7 +41,7 @@ RESIDUAL = {"block1.0": "norm1", "block1.2": "conv1", "temb_proj.1": "told.proje
             "block2.3": "conv2", "shortcut": "shortcut"}
 
 
-def official_slots(network: DiffusionUNet) -> dict[str, Slot]:
+def weight_map(network: DiffusionUNet) -> dict[str, Slot]:
     """As in ``UNet.state_dict()``, whose blocks hold their attention, and whose resamplings stand between blocks."""
     modules = {f"time_embedding.timembedding.{theirs}": f"embedding.{ours}"
                for theirs, ours in {"0": "table", "1": "mlp.0", "3": "mlp.2"}.items()}
@@ -63,4 +63,4 @@ def official_slots(network: DiffusionUNet) -> dict[str, Slot]:
                     slots |= convolved(network, ours, f"{theirs}.attn", ("proj_q", "proj_k", "proj_v", "proj"))
                 else:
                     modules[f"{theirs}.main"] = ours if isinstance(part, nn.Conv2d) else f"{ours}.1"
-    return paired(network, modules) | slots
+    return map_by_prefix(network, modules) | slots

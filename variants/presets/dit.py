@@ -61,6 +61,6 @@ RENAMED = (
 )
 
 
-def official_slots(network: DiT) -> dict[str, Slot]:
+def weight_map(network: DiT) -> dict[str, Slot]:
     """As in ``DiT.state_dict()``; what only the other conditioning blocks have keeps our names."""
     return renamed(network, RENAMED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.fcn import FCN
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "wkentaro/pytorch-fcn torchfcn/models; Long et al. 2015, arXiv:1411.4038; Shelhamer et al. 2017"
 
@@ -35,7 +35,7 @@ def build(
                image_padding=99, up="transposed_conv", **MODELS[model])
 
 
-def official_slots(network: FCN) -> dict[str, Slot]:
+def weight_map(network: FCN) -> dict[str, Slot]:
     modules = {}
     for i, stage in enumerate(network.stages, start=1):
         layers = ["conv1", "conv2", *(f"more.{k}.0" for k in range(len(stage.more)))]
@@ -46,4 +46,4 @@ def official_slots(network: FCN) -> dict[str, Slot]:
     names = {"32": "upscore2", "16": "upscore_pool4"}
     modules |= {names[stride]: f"ups.{stride}" for stride in others}
     modules["upscore" if last == "32" else f"upscore{last}"] = f"ups.{last}"
-    return paired(network, modules)
+    return map_by_prefix(network, modules)

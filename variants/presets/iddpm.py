@@ -35,4 +35,4 @@ def build(*, model_channels, **arguments) -> DiffusionUNet:
     return adm.build(model_channels=model_channels, stem_channels=model_channels, **arguments)
 
 
-official_slots = adm.official_slots
+weight_map = adm.weight_map

@@ -61,4 +61,4 @@ def build(*,
                      cut_heads=not legacy, stem_channels=arguments["model_channels"], **arguments)
 
 
-official_slots = adm.official_slots
+weight_map = adm.weight_map

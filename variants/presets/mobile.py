@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.mobilenet import LEVELS, MIDDLE, STAGES, MobileNetV2UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "akirasosa/mobile-semantic-segmentation src/mobile_seg/modules/net.py, on timm's mobilenetv2_100"
 
@@ -26,7 +26,7 @@ def build(
     return MobileNetV2UNet(in_chans)
 
 
-def official_slots(network: MobileNetV2UNet) -> dict[str, Slot]:
+def weight_map(network: MobileNetV2UNet) -> dict[str, Slot]:
     modules = {"backbone.conv_stem": "encoder.0.parts.0", "backbone.bn1": "encoder.0.parts.1"}
     places = [(f"encoder.{k}", level, 3 if k == 0 else 0) for k, level in enumerate(LEVELS)] + [("middle", MIDDLE, 0)]
     for place, stages, part in places:
@@ -40,4 +40,4 @@ def official_slots(network: MobileNetV2UNet) -> dict[str, Slot]:
         modules[f"up_sample_blocks.{i}.dconv"] = f"decoder.{2 * i}.parts.0"
         modules |= {f"up_sample_blocks.{i}.invres.conv.{official}": f"decoder.{2 * i + 1}.parts.0.{own}"
                     for official, own in UP_LAYERS.items()}
-    return paired(network, modules | {"conv_last.0": "head.0", "conv_last.1": "head.1"})
+    return map_by_prefix(network, modules | {"conv_last.0": "head.0", "conv_last.1": "head.1"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "nikhilroxtomar/Semantic-Segmentation-Architecture PyTorch/resunet.py; Zhang et al. 2017, arXiv:1711.10684"
 
@@ -25,11 +25,11 @@ def build(
                 skip_options={"side_first": False}, head_norm=False, head_act="sigmoid")
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places = network.places()
-    first, *rest = places["block"]
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths = network.module_paths()
+    first, *rest = paths["block"]
     named = {f"r{i}": block for i, block in enumerate(rest, start=2)}
-    named |= {f"d{i}.r": block for i, block in enumerate(reversed(places["decoder"]), start=1)}
+    named |= {f"d{i}.r": block for i, block in enumerate(reversed(paths["decoder"]), start=1)}
     modules = {k: f"{first}.{layer}" for k, layer in FIRST_LAYERS.items()}
     modules |= {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in LAYERS.items()}
-    return paired(network, {**modules, "output": places["head"][0]})
+    return map_by_prefix(network, {**modules, "output": paths["head"][0]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "rishikksh20/ResUnet core/res_unet.py; Zhang et al. 2017, arXiv:1711.10684"
 
@@ -29,13 +29,13 @@ def build(
                 head_norm=False, head_act="sigmoid")
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places = network.places()
-    first, *strided, bridge = places["block"]
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths = network.module_paths()
+    first, *strided, bridge = paths["block"]
     modules = {k: f"{first}.{layer}" for k, layer in FIRST_LAYERS.items()}
     named = {f"residual_conv_{i}": block for i, block in enumerate(strided, start=1)} | {"bridge": bridge}
-    for i, (up, block) in enumerate(zip(reversed(places["up"]), reversed(places["decoder"])), start=1):
+    for i, (up, block) in enumerate(zip(reversed(paths["up"]), reversed(paths["decoder"])), start=1):
         modules[f"upsample_{i}.upsample"] = f"{up}.0"
         named[f"up_residual_conv{i}"] = block
     modules |= {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in LAYERS.items()}
-    return paired(network, {**modules, "output_layer.0": places["head"][0]})
+    return map_by_prefix(network, {**modules, "output_layer.0": paths["head"][0]})

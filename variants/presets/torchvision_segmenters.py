@@ -47,5 +47,5 @@ def build(
     return TorchvisionSegmenter(make(weights=None, weights_backbone=None, num_classes=num_classes, **arguments))
 
 
-def official_slots(network: TorchvisionSegmenter) -> dict[str, Slot]:
+def weight_map(network: TorchvisionSegmenter) -> dict[str, Slot]:
     return renamed(network, [(r"^network\.", "")])

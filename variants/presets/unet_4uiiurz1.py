@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "4uiiurz1/pytorch-nested-unet archs.py"
 
@@ -22,10 +22,10 @@ def build(
                 up="bilinear", up_options={"align_corners": True})
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places = network.places()
-    bottom = len(places["decoder"])
-    named = {f"conv{i}_0": block for i, block in enumerate(places["block"])}
-    named |= {f"conv{i}_{bottom - i}": block for i, block in reversed(list(enumerate(places["decoder"])))}
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths = network.module_paths()
+    bottom = len(paths["decoder"])
+    named = {f"conv{i}_0": block for i, block in enumerate(paths["block"])}
+    named |= {f"conv{i}_{bottom - i}": block for i, block in reversed(list(enumerate(paths["decoder"])))}
     modules = {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in LAYERS.items()}
-    return paired(network, {**modules, "final": places["head"][0]})
+    return map_by_prefix(network, {**modules, "final": paths["head"][0]})

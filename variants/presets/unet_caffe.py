@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "u-net-release-2015-10-02, phseg_v5.prototxt (lmb.informatik.uni-freiburg.de); arXiv:1505.04597"
 
@@ -27,14 +27,14 @@ def build(
                 skip_options={"side_first": False}, crops_side=True)
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
+def weight_map(network: UNet) -> dict[str, Slot]:
     """The prototxt's layer names, each with ``weight`` and ``bias``; weights as PyTorch lays them out."""
-    places = network.places()
-    bottom = len(places["up"])
-    modules = {f"conv_d{i}{step}": f"{block}.{layer}" for i, block in enumerate(places["block"])
+    paths = network.module_paths()
+    bottom = len(paths["up"])
+    modules = {f"conv_d{i}{step}": f"{block}.{layer}" for i, block in enumerate(paths["block"])
                for step, layer in (("a-b", "conv1"), ("b-c", "conv2"))}
-    for i, (up, block) in reversed(list(enumerate(zip(places["up"], places["decoder"])))):
+    for i, (up, block) in reversed(list(enumerate(zip(paths["up"], paths["decoder"])))):
         below = f"d{i + 1}c" if i + 1 == bottom else f"u{i + 1}d"
         modules |= {f"upconv_{below}_u{i}a": f"{up}.0", f"conv_u{i}b-c": f"{block}.conv1",
                     f"conv_u{i}c-d": f"{block}.conv2"}
-    return paired(network, {**modules, "conv_u0d-score": places["head"][0]})
+    return map_by_prefix(network, {**modules, "conv_u0d-score": paths["head"][0]})

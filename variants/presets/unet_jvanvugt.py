@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "jvanvugt/pytorch-unet unet.py; Ronneberger et al. 2015, arXiv:1505.04597"
 
@@ -40,13 +40,13 @@ def build(
                 skip_options={"side_first": False}, crops_side=True, **UP[up_mode])
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places = network.places()
-    normed = f"{places['block'][0]}.norm1.weight" in network.state_dict()
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths = network.module_paths()
+    normed = f"{paths['block'][0]}.norm1.weight" in network.state_dict()
     layers = {0: "conv1", 2: "norm1", 3: "conv2", 5: "norm2"} if normed else {0: "conv1", 2: "conv2"}
-    modules = {f"down_path.{i}.block.{k}": f"{block}.{layer}" for i, block in enumerate(places["block"])
+    modules = {f"down_path.{i}.block.{k}": f"{block}.{layer}" for i, block in enumerate(paths["block"])
                for k, layer in layers.items()}
-    for i, (up, block) in enumerate(zip(reversed(places["up"]), reversed(places["decoder"]))):
+    for i, (up, block) in enumerate(zip(reversed(paths["up"]), reversed(paths["decoder"]))):
         modules[f"up_path.{i}.up"] = f"{up}.0"
         modules |= {f"up_path.{i}.conv_block.block.{k}": f"{block}.{layer}" for k, layer in layers.items()}
-    return paired(network, {**modules, "last": places["head"][0]})
+    return map_by_prefix(network, {**modules, "last": paths["head"][0]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "LeeJunHyun/Image_Segmentation network.py; Oktay et al. 2018, arXiv:1804.03999"
 
@@ -28,13 +28,13 @@ def build(
                 up="nearest_conv", up_norm="batch", up_act="relu", **(GATE if attention else {}))
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places, modules = network.places(), {}
-    for i, block in enumerate(places["block"], start=1):
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths, modules = network.module_paths(), {}
+    for i, block in enumerate(paths["block"], start=1):
         modules |= {f"Conv{i}.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}
-    levels = list(enumerate(zip(places["up"], places["skip"], places["decoder"]), start=2))
+    levels = list(enumerate(zip(paths["up"], paths["skip"], paths["decoder"]), start=2))
     for i, (up, skip, block) in reversed(levels):
         modules |= {f"Up{i}.up.1": f"{up}.0.1", f"Up{i}.up.2": f"{up}.1"}
         modules |= {f"Att{i}.{k}": f"{skip}.{layer}" for k, layer in GATE_LAYERS.items()}
         modules |= {f"Up_conv{i}.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}
-    return paired(network, {**modules, "Conv_1x1": places["head"][0]})
+    return map_by_prefix(network, {**modules, "Conv_1x1": paths["head"][0]})

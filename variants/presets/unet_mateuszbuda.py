@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "mateuszbuda/brain-segmentation-pytorch unet.py; Buda et al. 2019, arXiv:1906.03720"
 
@@ -23,13 +23,13 @@ def build(
                 block_options={"conv_bias": False}, skip_options={"side_first": False}, head_act="sigmoid")
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places, modules = network.places(), {}
-    *blocks, bottom = places["block"]
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths, modules = network.module_paths(), {}
+    *blocks, bottom = paths["block"]
     for i, block in enumerate(blocks, start=1):
         modules |= {f"encoder{i}.enc{i}{layer}": f"{block}.{layer}" for layer in LAYERS}
     modules |= {f"bottleneck.bottleneck{layer}": f"{bottom}.{layer}" for layer in LAYERS}
-    for i, (up, block) in reversed(list(enumerate(zip(places["up"], places["decoder"]), start=1))):
+    for i, (up, block) in reversed(list(enumerate(zip(paths["up"], paths["decoder"]), start=1))):
         modules[f"upconv{i}"] = f"{up}.0"
         modules |= {f"decoder{i}.dec{i}{layer}": f"{block}.{layer}" for layer in LAYERS}
-    return paired(network, {**modules, "conv": places["head"][0]})
+    return map_by_prefix(network, {**modules, "conv": paths["head"][0]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "milesial/Pytorch-UNet unet/unet_model.py, unet/unet_parts.py"
 
@@ -30,12 +30,12 @@ def build(
                 **(BILINEAR if bilinear else {"channels": CHANNELS}))
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places, modules = network.places(), {}
-    for i, block in enumerate(places["block"]):
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths, modules = network.module_paths(), {}
+    for i, block in enumerate(paths["block"]):
         name = f"down{i}.maxpool_conv.1" if i else "inc"
         modules |= {f"{name}.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}
-    for i, (up, block) in enumerate(zip(reversed(places["up"]), reversed(places["decoder"])), start=1):
+    for i, (up, block) in enumerate(zip(reversed(paths["up"]), reversed(paths["decoder"])), start=1):
         modules[f"up{i}.up"] = f"{up}.0"
         modules |= {f"up{i}.conv.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}
-    return paired(network, {**modules, "outc.conv": places["head"][0]})
+    return map_by_prefix(network, {**modules, "outc.conv": paths["head"][0]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "nikhilroxtomar/Semantic-Segmentation-Architecture PyTorch/unet.py, PyTorch/attention-unet.py"
 
@@ -28,18 +28,18 @@ def build(
     return UNet(in_channels, out_channels, width=64, norm="batch", act="relu", **(GATED if attention else PLAIN))
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    places = network.places()
-    gated = f"{places['skip'][0]}.psi.1.weight" in network.state_dict()
+def weight_map(network: UNet) -> dict[str, Slot]:
+    paths = network.module_paths()
+    gated = f"{paths['skip'][0]}.psi.1.weight" in network.state_dict()
     layers, bottom, decoder, head = ((GATED_LAYERS, "b1", "c1", "output") if gated else
                                      (LAYERS, "b", "conv", "outputs"))
-    named = {f"e{i}.conv": block for i, block in enumerate(places["block"][:-1], start=1)}
-    named[bottom] = places["block"][-1]
+    named = {f"e{i}.conv": block for i, block in enumerate(paths["block"][:-1], start=1)}
+    named[bottom] = paths["block"][-1]
     modules = {}
-    levels = zip(*(reversed(places[part]) for part in ("up", "skip", "decoder")))
+    levels = zip(*(reversed(paths[part]) for part in ("up", "skip", "decoder")))
     for i, (up, skip, block) in enumerate(levels, start=1):
         modules[f"d{i}.up"] = f"{up}.0"
         modules |= {f"d{i}.ag.{k}": f"{skip}.{layer}" for k, layer in GATE_LAYERS.items()}
         named[f"d{i}.{decoder}"] = block
     modules |= {f"{name}.{k}": f"{block}.{layer}" for name, block in named.items() for k, layer in layers.items()}
-    return paired(network, {**modules, head: places["head"][0]})
+    return map_by_prefix(network, {**modules, head: paths["head"][0]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "ozan-oktay/Attention-Gated-Networks models/networks/unet_2D.py; Oktay et al. 2018, arXiv:1804.03999"
 
@@ -34,12 +34,12 @@ def build(
                 up_options={"kernel_size": 4})
 
 
-def official_slots(network: UNet, head: str = "final") -> dict[str, Slot]:
-    places, modules = network.places(), {}
-    for i, block in enumerate(places["block"], start=1):
-        name = "center" if i == len(places["block"]) else f"conv{i}"
+def weight_map(network: UNet, head: str = "final") -> dict[str, Slot]:
+    paths, modules = network.module_paths(), {}
+    for i, block in enumerate(paths["block"], start=1):
+        name = "center" if i == len(paths["block"]) else f"conv{i}"
         modules |= {f"{name}.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}
-    for i, (up, block) in reversed(list(enumerate(zip(places["up"], places["decoder"]), start=1))):
+    for i, (up, block) in reversed(list(enumerate(zip(paths["up"], paths["decoder"]), start=1))):
         modules |= {f"up_concat{i}.conv.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}
         modules[f"up_concat{i}.up"] = f"{up}.0"
-    return paired(network, {**modules, head: places["head"][0]})
+    return map_by_prefix(network, {**modules, head: paths["head"][0]})

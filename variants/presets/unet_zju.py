@@ -27,5 +27,5 @@ def build(
                 head_kernel=3, head_act="sigmoid")
 
 
-def official_slots(network: UNet) -> dict[str, Slot]:
-    return unet_ozan.official_slots(network, head="outconv1")
+def weight_map(network: UNet) -> dict[str, Slot]:
+    return unet_ozan.weight_map(network, head="outconv1")

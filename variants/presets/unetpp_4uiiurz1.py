@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 from variants.unetpp import NestedUNet
 
 SOURCE = "4uiiurz1/pytorch-nested-unet archs.py; Zhou et al. 2018, arXiv:1807.10165"
@@ -25,8 +25,8 @@ def build(
                       output="all")
 
 
-def official_slots(network: NestedUNet) -> dict[str, Slot]:
+def weight_map(network: NestedUNet) -> dict[str, Slot]:
     modules = {f"conv{name}.{k}": f"nodes.{name}.{layer}" for name in network.nodes for k, layer in LAYERS.items()}
     one = len(network.heads) == 1
     modules |= {"final" if one else f"final{name[2:]}": f"heads.{name}" for name in network.heads}
-    return paired(network, modules)
+    return map_by_prefix(network, modules)

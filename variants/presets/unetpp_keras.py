@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.parts.unet import UNet
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 from variants.unetpp import NestedUNet
 
 SOURCE = "MrGiovanni/UNetPlusPlus keras/helper_functions.py; Zhou et al. 2018, arXiv:1807.10165, Table 3"
@@ -36,7 +36,7 @@ def build(
     return UNet(color_type, num_class, skip_options={"side_first": False}, **arguments)
 
 
-def official_slots(network: UNet | NestedUNet) -> dict[str, Slot]:
+def weight_map(network: UNet | NestedUNet) -> dict[str, Slot]:
     """The Keras code's layer names, each with ``weight`` and ``bias``; weights as PyTorch lays them out.
 
     Level and place count from one there: ``conv12_1`` is the first convolution of node (0, 1).
@@ -46,12 +46,12 @@ def official_slots(network: UNet | NestedUNet) -> dict[str, Slot]:
         ups = {name: f"ups.{name}" for name in network.ups}
         heads = {f"output_{name[2:]}": f"heads.{name}" for name in network.heads}
     else:
-        places = network.places()
-        bottom = len(places["up"])
-        nodes = {f"{i}_0": block for i, block in enumerate(places["block"])}
-        nodes |= {f"{i}_{bottom - i}": block for i, block in enumerate(places["decoder"])}
-        ups = {f"{i}_{bottom - i}": f"{up}.0" for i, up in enumerate(places["up"])}
-        heads = {"output": places["head"][0]}
+        paths = network.module_paths()
+        bottom = len(paths["up"])
+        nodes = {f"{i}_0": block for i, block in enumerate(paths["block"])}
+        nodes |= {f"{i}_{bottom - i}": block for i, block in enumerate(paths["decoder"])}
+        ups = {f"{i}_{bottom - i}": f"{up}.0" for i, up in enumerate(paths["up"])}
+        heads = {"output": paths["head"][0]}
 
     def stage(name: str) -> str:
         level, place = map(int, name.split("_"))
@@ -59,4 +59,4 @@ def official_slots(network: UNet | NestedUNet) -> dict[str, Slot]:
 
     modules = {f"conv{stage(name)}_{k}": f"{own}.conv{k}" for name, own in nodes.items() for k in (1, 2)}
     modules |= {f"up{stage(name)}": own for name, own in ups.items()}
-    return paired(network, {**modules, **heads})
+    return map_by_prefix(network, {**modules, **heads})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from variants.presets.unet_ozan import CHANNELS, LAYERS, check_deconv
-from variants.presets.weights import Slot, paired
+from variants.presets.weights import Slot, map_by_prefix
 from variants.unetpp import NestedUNet
 
 SOURCE = "ZJUGiveLab/UNet-Version models/UNet_2Plus.py; Huang et al. 2020, arXiv:2004.08790, Table 1"
@@ -28,7 +28,7 @@ def build(
                       deep_supervision=True, output="mean" if is_ds else "last", head_act="sigmoid")
 
 
-def official_slots(network: NestedUNet) -> dict[str, Slot]:
+def weight_map(network: NestedUNet) -> dict[str, Slot]:
     modules = {}
     for name in network.nodes:
         level, place = name.split("_")
@@ -36,4 +36,4 @@ def official_slots(network: NestedUNet) -> dict[str, Slot]:
         modules |= {f"{official}.{k}": f"nodes.{name}.{layer}" for k, layer in LAYERS.items()}
         modules[f"up_concat{level}{place}.up"] = f"ups.{name}"
     modules |= {f"final_{name[2:]}": f"heads.{name}" for name in network.heads}
-    return paired(network, modules)
+    return map_by_prefix(network, modules)

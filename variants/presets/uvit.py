@@ -86,6 +86,6 @@ RENAMED = (
 )
 
 
-def official_slots(network: UViT) -> dict[str, Slot]:
+def weight_map(network: UViT) -> dict[str, Slot]:
     """As in ``UViT.state_dict()``."""
     return renamed(network, RENAMED)

@@ -186,7 +186,7 @@ RENAMED = (
 )
 
 
-def official_slots(network: Autoencoder) -> dict[str, Slot]:
+def weight_map(network: Autoencoder) -> dict[str, Slot]:
     """As in ``AutoencoderKL.state_dict()``, less its loss: decoder levels count from the finest, and attention's
     linear layers are 1 x 1 convolutions."""
     last = len(network.autoencoder.decoder.up_blocks) - 1

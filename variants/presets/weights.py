@@ -32,7 +32,7 @@ class Slot:
     transpose: bool = False
 
 
-def paired(network: nn.Module, modules: Mapping[str, str]) -> dict[str, Slot]:
+def map_by_prefix(network: nn.Module, modules: Mapping[str, str]) -> dict[str, Slot]:
     """Slots where only modules' names differ: official prefix -> ours, and every tensor below it has one name."""
     own = network.state_dict(keep_vars=True)
     return {official + key.removeprefix(ours): Slot(key, tuple(tensor.shape))

@@ -33,7 +33,7 @@ from harness.dataset import Dataset
 from harness.datasets.parts.parallel import FileDecoder
 from harness.datasets.parts.store_files import Torn, describe_source, read_store, rename_store, write_store
 from harness.errors import InputError, is_disk_full
-from harness.record import alive, write_whole
+from harness.record import alive, atomic_write
 from harness.spec import DataSpec, digest
 
 Progress = Callable[..., None]
@@ -82,7 +82,7 @@ def prepare(spec: DataSpec, needs: tuple[str, ...], cache: Path, progress: Progr
                 raise InputError(f"{describe_change(before, after)} while the data were read; repeat the command "
                                  "when nothing writes to them")
             finish(dataset, decoder.folder, cache)
-            write_whole(request, json.dumps({"fingerprint": dataset.fingerprint, "name": dataset.name,
+            atomic_write(request, json.dumps({"fingerprint": dataset.fingerprint, "name": dataset.name,
                                              "groups": dataset.groups, "files": after}).encode())
     return named(open_stored(cache, dataset.fingerprint), dataset.name, dataset.groups)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.dataset import SPLITS, Dataset, Split
 from harness.datasets.parts.columns import Column
-from harness.record import write_whole
+from harness.record import atomic_write
 
 FORMAT = 1
 INDEX, NAMES, LABELS = "index.json", "names.json", "labels.npy"
@@ -107,7 +107,7 @@ def _read(folder: Path, index: dict) -> Dataset:
 def describe_source(folder: Path, name: str, groups: Mapping[str, int] | None) -> None:
     """Put another name and other groups into the index, of data whose content is the same."""
     index = json.loads((folder / INDEX).read_bytes())
-    write_whole(folder / INDEX, json.dumps({**index, "name": name, "groups": groups}, indent=1).encode())
+    atomic_write(folder / INDEX, json.dumps({**index, "name": name, "groups": groups}, indent=1).encode())
 
 
 def rename_store(folder: Path, target: Path) -> None:

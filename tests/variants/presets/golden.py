@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.measure import count_macs
+from harness.measurement.costs import count_macs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 ENTRIES = {entry["name"]: entry for entry in json.loads((REFERENCE / "golden.json").read_text())["entries"]}
@@ -70,7 +70,7 @@ def assert_output(entry: dict, output) -> None:
         tolerance = TOLERANCE[got.dtype] * record["std"]
         flat = got.detach().double().flatten()
         sample = flat[torch.tensor(record["sample_index"])]
-        # The record rounds samples to nine places.
+        # The record rounds samples to nine paths.
         torch.testing.assert_close(sample, torch.tensor(record["sample"], dtype=torch.float64),
                                    atol=tolerance + 5e-10, rtol=0)
         assert abs(flat.mean() - record["mean"]) <= tolerance

@@ -44,7 +44,7 @@ def test_golden():
 
 
 def test_official_keys_and_shapes():
-    slots = presets.families.load("adm").official_slots(build())
+    slots = presets.families.load("adm").weight_map(build())
     assert {key: list(slot.shape) for key, slot in slots.items()} == {
         key: shape for key, shape, *_ in golden.ENTRIES["adm_tiny_ssn1_updown1_newattn0_hc16"]["state_dict"]}
 
@@ -57,7 +57,7 @@ def test_official_keys_and_shapes():
     (dict(attention_resolutions=()), {"middle_block.1.qkv.weight"}, {"input_blocks.4.1.qkv.weight"}),
 ])
 def test_official_keys_of_other_configurations(changes, more, fewer):
-    keys = presets.families.load("adm").official_slots(build(**changes)).keys()
+    keys = presets.families.load("adm").weight_map(build(**changes)).keys()
     assert more <= keys and not fewer & keys
 
 
@@ -145,7 +145,7 @@ def test_refused(changes, match):
 def test_classifier_keys(pool, shape):
     arguments = {key: value for key, value in TINY.items() if key != "num_classes"} | dict(out_channels=7, pool=pool)
     network = presets.build_family("adm_classifier", **arguments)
-    slots = presets.families.load("adm_classifier").official_slots(network)
+    slots = presets.families.load("adm_classifier").weight_map(network)
     assert slots["out.2.c_proj.weight" if pool == "attention" else "out.3.weight"].shape == shape
     assert network(torch.randn(2, 3, 16, 16), torch.tensor([3, 517])).shape == (2, 7)
 

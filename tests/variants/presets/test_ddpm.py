@@ -34,13 +34,13 @@ def test_golden():
 
 
 def test_official_keys_and_shapes():
-    slots = presets.families.load("ddpm").official_slots(build())
+    slots = presets.families.load("ddpm").weight_map(build())
     assert {key: list(slot.shape) for key, slot in slots.items()} == {
         key: shape for key, shape, *_ in golden.ENTRIES["ddpm_pesser_tiny"]["state_dict"]}
 
 
 def test_official_keys_without_learned_resampling():
-    keys = presets.families.load("ddpm").official_slots(build(resamp_with_conv=False)).keys()
+    keys = presets.families.load("ddpm").weight_map(build(resamp_with_conv=False)).keys()
     assert not [key for key in keys if "sample" in key] and "up.0.block.2.conv2.weight" in keys
 
 
@@ -77,7 +77,7 @@ def test_blocks_and_skips(family):
 @every_family
 def test_query_key_and_value_are_our_thirds(family):
     network = build(family)
-    slots = presets.families.load(family).official_slots(network)
+    slots = presets.families.load(family).weight_map(network)
     official = {key: torch.randn(slot.shape) for key, slot in slots.items()}
     presets.load(network, official)
     names = ("mid.attn_1.q", "mid.attn_1.k", "mid.attn_1.v") if family == "ddpm" else (

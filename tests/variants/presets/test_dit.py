@@ -28,7 +28,7 @@ def build(**arguments):
 def filled(**arguments):
     """A tiny DiT at a generic point, since its published start hides everything behind zeros."""
     network = build(**arguments)
-    keys = [(key, slot.shape) for key, slot in presets.families.load("dit").official_slots(network).items()
+    keys = [(key, slot.shape) for key, slot in presets.families.load("dit").weight_map(network).items()
             if key != "pos_embed"]
     kept = {} if network.positions is None else {"pos_embed": network.positions}
     return presets.load(network, golden.weights(keys, torch.float32) | kept)
@@ -59,7 +59,7 @@ def test_golden():
 
 
 def test_official_keys_shapes_and_order():
-    slots = presets.families.load("dit").official_slots(build())
+    slots = presets.families.load("dit").weight_map(build())
     assert {key: list(slot.shape) for key, slot in slots.items()} == {
         key: shape for key, shape, *_ in golden.ENTRIES["dit_tiny"]["state_dict"]}
 

@@ -23,7 +23,7 @@ def test_official_constructor_has_no_image_size():
              for side in ("encoder", "middle", "decoder")}
     assert heads == {"encoder": {2}, "middle": {2}, "decoder": {4}}
     assert {a.qkv_order for a in network.modules() if isinstance(a, SelfAttention)} == {"heads_first"}
-    slots = presets.families.load("iddpm").official_slots(network)
+    slots = presets.families.load("iddpm").weight_map(network)
     assert slots["input_blocks.2.0.op.weight"].shape == (32, 32, 3, 3)
     assert slots["input_blocks.3.1.qkv.weight"].shape == (192, 64, 1)
 

@@ -39,7 +39,7 @@ def test_golden():
 
 
 def test_official_keys_and_shapes():
-    slots = presets.families.load("ldm").official_slots(build())
+    slots = presets.families.load("ldm").weight_map(build())
     assert {key: list(slot.shape) for key, slot in slots.items()} == {
         key: shape for key, shape, *_ in golden.ENTRIES["ldm_sd_spatialtransformer"]["state_dict"]}
 
@@ -88,7 +88,7 @@ def test_one_token_weighs_as_many_do():
 
 def test_a_whole_systems_checkpoint_loads():
     network = build()
-    slots = presets.families.load("ldm").official_slots(network)
+    slots = presets.families.load("ldm").weight_map(network)
     official = {f"model.diffusion_model.{key}": torch.randn(slot.shape) for key, slot in slots.items()}
     presets.load(network, {**official, "betas": torch.zeros(1000)})
     assert torch.equal(network.encoder[0].parts[0].bias, official["model.diffusion_model.input_blocks.0.0.bias"])

@@ -19,7 +19,7 @@ def tiny(seed=0, **changes):
 
 def official(**changes):
     """A state dict with the official keys, as a network of another seed holds it."""
-    slots = presets.families.load("dit").official_slots(tiny(**changes))
+    slots = presets.families.load("dit").weight_map(tiny(**changes))
     generator = torch.Generator().manual_seed(7)
     return {key: torch.randn(slot.shape, generator=generator) for key, slot in slots.items()}
 
@@ -36,7 +36,7 @@ def refused(state_dict, match, network=None):
 
 def loaded(network, state_dict):
     """Every official tensor is where its slot says, in a family that only renames."""
-    own, slots = network.state_dict(), presets.families.load("dit").official_slots(network)
+    own, slots = network.state_dict(), presets.families.load("dit").weight_map(network)
     return all(torch.equal(own[slot.own], state_dict[key]) for key, slot in slots.items())
 
 
@@ -61,7 +61,7 @@ def test_slots_cover_a_family_once(family):
     with torch.device("meta"):
         network = presets.build(name)
     own = network.state_dict()
-    slots = presets.families.load(family).official_slots(network)
+    slots = presets.families.load(family).weight_map(network)
     assert {slot.own for slot in slots.values()} == own.keys()
     assert sum(torch.Size(slot.shape).numel() for slot in slots.values()) == sum(t.numel() for t in own.values())
 
@@ -88,7 +88,7 @@ def test_load_fills_a_network_and_returns_it():
 
 def test_load_builds_the_network_of_a_name():
     with torch.device("meta"):
-        slots = presets.families.load("dit").official_slots(presets.build("dit_s_8_256"))
+        slots = presets.families.load("dit").weight_map(presets.build("dit_s_8_256"))
     weights = {key: torch.full(slot.shape, 0.5) for key, slot in slots.items()}
     assert loaded(presets.load("dit_s_8_256", weights), weights)
     del weights["pos_embed"]
@@ -164,7 +164,7 @@ def test_another_architecture():
     torch.manual_seed(0)
     other = presets.build("uvit_s2_cifar10", embed_dim=16, depth=2, num_heads=2)
     theirs = {key: torch.zeros(slot.shape)
-              for key, slot in presets.families.load("uvit").official_slots(other).items()}
+              for key, slot in presets.families.load("uvit").weight_map(other).items()}
     refused(theirs, "missing: .* unexpected: ")
 
 

@@ -1,11 +1,12 @@
 """Every counted network of ``tests/reference/counts.json`` against its preset, and the page that shows them all."""
 
 import csv
+from collections import defaultdict
 
 import pytest
 
 from harness.inspection import zoo_page
-from harness.inspection.network import subject
+from harness.measurement.network import subject
 from variants import presets
 
 ROWS = zoo_page.reference_rows()
@@ -23,14 +24,15 @@ def test_parameters_and_macs_are_the_references(row):
 
 def test_families_that_say_their_input_say_a_counted_one():
     """``INPUTS`` of a family: preset (None = all of them) -> side, tokens, where its arguments do not say them."""
+    rows_of = defaultdict(list)
     for row in ROWS:
-        name = zoo_page.preset_of(row["name"])
-        family = presets.families.load(presets.family_of(name)) if name else None
-        if {None, name} & getattr(family, "INPUTS", {}).keys():
-            of_preset = [other for other in ROWS if zoo_page.preset_of(other["name"]) == name]
+        rows_of[zoo_page.preset_of(row["name"])].append(row)
+    for name in rows_of.keys() - {None}:
+        said = getattr(presets.families.load(presets.family_of(name)), "INPUTS", {})
+        if {None, name} & said.keys():
             inputs = subject(name).inputs
-            assert any([tuple(x.shape) for x in zoo_page.row_inputs(other, inputs) if x is not None]
-                       == [tuple(x.shape) for x in inputs if x is not None] for other in of_preset), name
+            assert any([tuple(x.shape) for x in zoo_page.row_inputs(row, inputs) if x is not None]
+                       == [tuple(x.shape) for x in inputs if x is not None] for row in rows_of[name]), name
 
 
 def test_no_reason_is_given_for_what_is_built():

@@ -66,14 +66,14 @@ def test_golden(name):
 def test_official_keys_are_all_there_is(name):
     preset, changes, _ = GOLDEN[name]
     network = meta(preset, **changes)
-    slots = presets.families.load(network.preset_family).official_slots(network)
+    slots = presets.families.load(network.preset_family).weight_map(network)
     assert {key: list(slot.shape) for key, slot in slots.items()} == {
         key: shape for key, shape, *_ in golden.ENTRIES[name]["state_dict"]}
 
 
 def test_batch_norms_state_is_loaded():
     network = presets.build("unet_mateuszbuda", init_features=2)
-    slots = presets.families.load("unet_mateuszbuda").official_slots(network)
+    slots = presets.families.load("unet_mateuszbuda").weight_map(network)
     weights = {key: torch.full(slot.shape, 7) if key.endswith("tracked") else torch.rand(slot.shape)
                for key, slot in slots.items()}
     norm = presets.load(network, weights).encoder[0].parts[0].norm1

@@ -6,7 +6,7 @@ import torch
 
 import variants
 from variants import presets
-from variants.parts.skeleton import Skeleton
+from variants.parts.encoder_decoder import EncoderDecoder
 
 TINY = dict(img_size=16, patch_size=4, in_chans=3, embed_dim=64, depth=4, num_heads=4)
 
@@ -41,7 +41,7 @@ def test_golden():
 
 
 def test_official_keys_and_shapes():
-    slots = presets.families.load("uvit").official_slots(build(num_classes=10))
+    slots = presets.families.load("uvit").weight_map(build(num_classes=10))
     assert {key: list(slot.shape) for key, slot in slots.items()} == {
         key: shape for key, shape, *_ in golden.ENTRIES["uvit_tiny_skip1"]["state_dict"]}
 
@@ -54,7 +54,7 @@ def test_official_keys_and_shapes():
     (dict(clip_dim=6, num_clip_token=5), {"context_embed.weight", "context_embed.bias"}, {"label_emb.weight"}),
 ])
 def test_official_keys_of_other_configurations(arguments, more, fewer):
-    keys = presets.families.load("uvit").official_slots(build(**arguments)).keys()
+    keys = presets.families.load("uvit").weight_map(build(**arguments)).keys()
     assert more <= keys and not fewer & keys
 
 
@@ -67,7 +67,7 @@ def test_norms_and_gelu_as_published():
 def test_long_skips_are_last_in_first_out():
     """With the blocks as identities, the deepest decoder step takes what the last encoder step left."""
     trunk = build().trunk
-    assert isinstance(trunk, Skeleton)
+    assert isinstance(trunk, EncoderDecoder)
     for step in [*trunk.encoder, *trunk.decoder]:
         step.parts = torch.nn.ModuleList()
     taken = []

@@ -30,7 +30,7 @@ def build(embed_dim=4, n_embed=None, part="both", **ddconfig):
 
 
 def slots(network):
-    return presets.families.load("vae").official_slots(network)
+    return presets.families.load("vae").weight_map(network)
 
 
 def test_every_row_has_its_preset():
