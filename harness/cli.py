@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from harness.cli_options import execution_options
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 from harness.execution import Execution
 from harness.terminal import OneLineErrors
 
 LOCAL_RESULTS = Path("results") / "local"
+PAGES = ("zoo", "memory", "matching", "statistics")
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
@@ -174,9 +175,15 @@ def claims(names: tuple[str, ...], folders: tuple[Path, ...], verbose: bool, as_
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def report(folder: Path) -> None:
-    """Write tables, plots and report.html again from the records in DIR/runs."""
+@click.option("--pack", "to", type=click.Path(path_type=Path, file_okay=False), metavar="NEW",
+              help="Write the runs and their report into the folder NEW as a few files, for a repository.")
+def report(folder: Path, to: Path | None) -> None:
+    """Write tables, plots and report.html again from the records of DIR."""
     from rich.console import Console
+    if to is not None:
+        from harness.reporting.pack import pack
+        click.echo(f"{pack(folder, to)} runs packed into {to}")
+        folder = to
     sys.exit(2 if show_report(folder, Console()) else 0)
 
 
@@ -254,6 +261,20 @@ def fit(name: str, memory: str, size: int | None, batch: int | None, changes: tu
     """
     from harness.inspection.fit import show
     show(name, memory, size, batch, changes, **asked)
+
+
+@main.command()
+@click.argument("name", metavar="|".join(PAGES))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Where it goes.  [default: its folder in results/]")
+def page(name: str, out: Path | None) -> None:
+    """Make a page of results/ again that is no comparison: presets beside published counts (zoo), predicted beside
+    measured memory, networks at equal size (matching), what the statistics promise (some minutes each).
+    """
+    if name not in PAGES:
+        raise unknown("page", name, PAGES)
+    from importlib import import_module
+    import_module(f"harness.inspection.{name}_page").main(*([out] if out else []))
 
 
 @main.command()

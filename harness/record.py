@@ -88,6 +88,10 @@ class Picture(Frozen):
     rows: int = Field(gt=0)
     columns: int = Field(gt=0)
     caption: str
+    # "input", "truth" and "output" show the same cases, column by column; outputs without a truth stand for themselves,
+    # beside a "reference" of real data
+    role: Literal["input", "truth", "output", "reference", ""] = ""
+    heads: tuple[str, ...] = ()                    # what each column is, where it is anything
 
 
 class Record(Frozen):
@@ -228,17 +232,26 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / "record.json"
     try:
-        return _shared(Record.model_validate(migrated(parsed(path.read_bytes()))))
+        text = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"unreadable record {path}: {error}") from None
+    return parse_record(text, str(path))
+
+
+def parse_record(text: bytes, where: str) -> Record:
+    """Read a record from its JSON. Raises ValueError as :func:`read_record`, naming ``where`` it stands."""
+    try:
+        return _shared(Record.model_validate(migrated(parsed(text))))
     except SchemaError as error:
-        raise ValueError(f"record {path} {error}") from None
+        raise ValueError(f"record {where} {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"corrupt record {path}: {place + ': ' if place else ''}{first['msg']}") from None
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"unreadable record {path}: {error}") from None
+        raise ValueError(f"corrupt record {where}: {place + ': ' if place else ''}{first['msg']}") from None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"unreadable record {where}: {error}") from None
     except ValueError as error:
-        raise ValueError(f"corrupt record {path}: Invalid JSON: {error}") from None
+        raise ValueError(f"corrupt record {where}: Invalid JSON: {error}") from None
 
 
 def _shared(record: Record) -> Record:

@@ -91,6 +91,8 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     factory = networks.factory(spec.variant)
 
     outcome.cost.update(count(factory, arguments, suite.example_inputs(data, settings, 1, "meta")))
+    if hasattr(suite, "prepare"):
+        suite.prepare(spec, settings, data, runtime, cache)
     memory = costs.PeakMemory(device)
     torch.manual_seed(spec.seeds.init)
     model = factory(**arguments).to(device, memory_format=torch.channels_last)

@@ -232,8 +232,9 @@ def write_pictures(folder, suite, quality, seed, cases=6):
         Image.fromarray(digit_tiles(4, min(0.8, quality / 90), random)).save(folder / "samples.png")
         Image.fromarray(digit_tiles(2, 0, np.random.default_rng(99))).save(folder / "real.png")
         return {
-            "samples.png": Picture(rows=4, columns=10, caption="Samples; a column is a class"),
-            "real.png": Picture(rows=2, columns=10, caption="Held-out real images"),
+            "samples.png": Picture(rows=4, columns=10, caption="Samples; a column is a class", role="output",
+                                   heads=tuple("0123456789")),
+            "real.png": Picture(rows=2, columns=10, caption="Held-out real images", role="reference"),
         }
     scenes = [cell_scene(case) for case in range(cases)]
     truth = np.concatenate([mask for _, mask in scenes], axis=1)
@@ -242,8 +243,8 @@ def write_pictures(folder, suite, quality, seed, cases=6):
     palette_png(folder / "truth.png", truth)
     palette_png(folder / "prediction.png", guess.astype(np.uint8))
     return {
-        name: Picture(rows=1, columns=cases, caption=name)
-        for name in ("images.png", "truth.png", "prediction.png")
+        f"{name}.png": Picture(rows=1, columns=cases, caption=name, role=role)
+        for name, role in (("images", "input"), ("truth", "truth"), ("prediction", "output"))
     }
 
 

@@ -30,7 +30,7 @@ LAYERS = (
     "analysis",
     "plan ablation progress",
     "reporting",
-    "inspection benchmark ablation.matching_page stats.simulate",
+    "inspection benchmark",
     "cli cli_options terminal",
 )
 

@@ -210,3 +210,16 @@ def test_environment_names_machine_and_versions():
     env = capture_environment("cpu")
     assert env["cpu"] and env["cores"] >= 1 and env["python"].startswith("3.")
     assert {"torch", "numpy", "diffusers"} <= set(env["packages"])
+
+
+def test_pictures_of_before_roles_get_them_by_their_names():
+    old = {"schema": 1, "data": {"classes": ["0", "1"]}, "pictures": {
+        name: {"rows": 1, "columns": 2, "caption": ""}
+        for name in ("samples.png", "real.png", "truth.png", "mine.png")}}
+    found = migrations.migrated(old)["pictures"]
+    assert {name: picture["role"] for name, picture in found.items()} == {
+        "samples.png": "output", "real.png": "reference", "truth.png": "truth", "mine.png": ""}
+    assert found["samples.png"]["heads"] == ["0", "1"] and found["truth.png"]["heads"] == []
+    assert "role" not in old["pictures"]["samples.png"]
+    new = {"schema": 1, "pictures": {"samples.png": {"rows": 1, "columns": 2, "caption": "", "role": "input"}}}
+    assert migrations.migrated(new)["pictures"] == new["pictures"]

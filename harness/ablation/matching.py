@@ -2,7 +2,7 @@
 
 A network says by its attribute ``sizes`` (variants/parts/sizes.py) which arguments make it larger and which
 values they may take; one that says nothing has ``width``, in whole channels. An arm that already meets the
-base keeps its own size. ``python -m harness.ablation.matching`` writes results/matching/.
+base keeps its own size. ``python bench.py page matching`` writes results/matching/.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     titles = _titles([found[0].record for found in members])
     groups = [_group(found, title) for found, title in zip(members, titles, strict=True)]
     alone = {group.id: [arm for arm in group.arms if len(arm.finished) == 1
-                        and (arm.finished[0].folder / "cases.csv").exists()] for group in groups}
+                        and arm.finished[0].has("cases.csv")] for group in groups}
     share = len(runs) if sum(map(len, alone.values())) <= CASES_READ else CASES_READ // len(groups)
     for group in groups:
         _over_cases(group, alone[group.id][:share], len(alone[group.id]))

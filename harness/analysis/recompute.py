@@ -6,19 +6,16 @@ import.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from harness.analysis.recompute_timings import recompute_timings
 from harness.record import Metric
-from harness.run_files import Run
+from harness.run_files import COLUMNS, Run
 from harness.spec import default_tables, digest
 
 TOLERANCE = 1e-6                                   # relative; of a mean whose cases were written as text
@@ -90,7 +87,7 @@ def check_id(run: Run, findings: Findings, file: str) -> None:
         findings.unchecked["run_id: the run ended before its data was read"].append(file)
         return
     # Ids were once those of the whole spec as it was written; now, of what differs from the defaults of their time.
-    spec = json.loads((run.folder / "record.json").read_bytes())["spec"]
+    spec = run.written()["spec"]
     written = {key: value for key, value in spec.items() if key != "profile"}
     written["data"] = {key: spec["data"].get(key) for key in ("name", "options")}
     possible = (*(record.spec.run_id(code=record.code, data=data, schema=schema) for schema in default_tables()),
@@ -118,8 +115,8 @@ def check_metrics(run: Run, findings: Findings, folder: str) -> None:
     """Every metric that its per-case values or timed calls decide, with its n and its count of undefined values."""
     metrics, file, timed = run.record.metrics, f"{folder}/record.json", recompute_timings(run)
     cases: dict[str, Table] = {}
-    if (run.folder / "cases.csv").exists():
-        cases = read_cases(run.folder / "cases.csv", f"{folder}/cases.csv", findings)
+    if run.has("cases.csv"):
+        cases = read_cases(run, f"{folder}/cases.csv", findings)
         check_overlap(cases, findings, f"{folder}/cases.csv")
     for key, metric in metrics.items():
         found = recompute(key, metric, cases)
@@ -140,24 +137,19 @@ def check_metrics(run: Run, findings: Findings, folder: str) -> None:
         findings.compare(file, "metrics iou_micro (dice / (2 - dice))", iou, dice / (2 - dice), TOLERANCE)
 
 
-def read_cases(path: Path, file: str, findings: Findings) -> dict[str, Table]:
+def read_cases(run: Run, file: str, findings: Findings) -> dict[str, Table]:
     """metric -> class -> case -> value. What is no number, or stands twice, is a difference."""
     tables: dict[str, Table] = defaultdict(lambda: defaultdict(dict))
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                column = tables[row["metric"]][row["class"]]
-                place = f"{row['metric']} of {row['class']}, case {row['case']}"
-                try:
-                    value = float(row["value"] or "nan")
-                except ValueError:
-                    findings.wrong(file, place, row["value"], "a number")
-                    continue
-                if row["case"] in column:
-                    findings.wrong(file, place, "a second value", "one value")
-                column[row["case"]] = value
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
-        findings.wrong(file, "columns case, metric, class, value", f"unreadable ({error})", "a table")
+        columns = run.columns("cases.csv", COLUMNS["cases.csv"])
+    except (OSError, ValueError, OverflowError) as error:
+        findings.wrong(file, "columns case, metric, class, value", f"unreadable ({error})", "a table of numbers")
+        return tables
+    for case, metric, of_class, value in zip(*(columns[name] for name in COLUMNS["cases.csv"])):
+        column = tables[metric][str(of_class)]
+        if case in column:
+            findings.wrong(file, f"{metric} of {of_class}, case {case}", "a second value", "one value")
+        column[case] = float(value)
     return tables
 
 
@@ -201,19 +193,14 @@ def _mean(values: list[float]) -> float:
 
 def check_files(run: Run, findings: Findings, folder: str) -> None:
     """Curves are numbers, and the pictures that the record lists are there and can be cut as it says."""
-    path = run.folder / "curves.csv"
-    if not path.exists():
-        findings.unchecked["curves: no curves.csv"].append(folder)
-    else:
-        try:
-            with path.open(newline="", encoding="utf-8") as lines:
-                for row in csv.DictReader(lines):
-                    float(row["step"]), float(row["value"])
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-            findings.wrong(f"{folder}/curves.csv", "columns step, name, value", f"unreadable ({error})", "a table")
+    try:
+        if run.columns("curves.csv", COLUMNS["curves.csv"]) is None:
+            findings.unchecked["curves: no curves.csv"].append(folder)
+    except (OSError, ValueError, OverflowError) as error:
+        findings.wrong(f"{folder}/curves.csv", "columns step, name, value", f"unreadable ({error})", "a table")
     for name, picture in run.record.pictures.items():
         try:
-            with Image.open(run.folder / name) as image:
+            with Image.open(run.picture(name)) as image:
                 width, height = image.size
         except (OSError, ValueError, Image.DecompressionBombError):
             findings.wrong(f"{folder}/{name}", "picture", "listed in record.json", "absent or no picture")

@@ -5,7 +5,6 @@ No torch import.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from harness.ablation.manifest import FILE, Manifest, PlannedArm, Tuning, arm_ke
 from harness.analysis.recompute import TOLERANCE, Findings, check_id
 from harness.formatting import listed
 from harness.record import read_record
-from harness.run_files import Run
+from harness.run_files import COLUMNS, Run
 
 MATCHED = {"params": "parameters", "macs": "macs"}  # what was matched -> the cost that records state
 
@@ -89,7 +88,7 @@ def check_tuning(out: Path, arm: PlannedArm, tuning: Tuning, findings: Findings,
             continue
         try:
             run = Run(read_record(folder), folder)
-            value = _last(folder / "curves.csv", tuning.curve) if run.record.status == "ok" else None
+            value = _last(run, tuning.curve) if run.record.status == "ok" else None
         except (ValueError, OSError, KeyError) as error:
             findings.wrong(f"tuning/runs/{trial.run_id}", f"{place}, trial {i}", f"unreadable ({error})", "a trial")
             continue
@@ -99,7 +98,8 @@ def check_tuning(out: Path, arm: PlannedArm, tuning: Tuning, findings: Findings,
         findings.compare(FILE, f"{place}, trial {i} value (end of {tuning.curve})", trial.value, value)
 
 
-def _last(path: Path, curve: str) -> float | None:
-    with path.open(newline="", encoding="utf-8") as lines:
-        values = [float(row["value"]) for row in csv.DictReader(lines) if row["name"] == curve]
+def _last(run: Run, curve: str) -> float | None:
+    """The curve's last value; None without one. Raises OSError or ValueError where the file is bad."""
+    columns = run.columns("curves.csv", COLUMNS["curves.csv"])
+    values = [value for name, value in zip(columns["name"], columns["value"]) if name == curve] if columns else []
     return values[-1] if values and math.isfinite(values[-1]) else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 
-from harness.run_files import Run
+from harness.run_files import Run, read_columns
 
 SUITE = "efficiency"
 CALLS = {"step": ("training step ms", "train_images_per_s"), "forward": ("forward ms", "inference_images_per_s")}
@@ -31,8 +30,5 @@ def recompute_timings(run: Run) -> dict[str, tuple[float, int]]:
 
 def timed_calls(run: Run, curve: str) -> list[float]:
     """Milliseconds of each call."""
-    try:
-        with (run.folder / "curves.csv").open(newline="", encoding="utf-8") as lines:
-            return [float(row["value"]) for row in csv.DictReader(lines) if row["name"] == curve]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
-        return []                                  # the check of the files themselves says what is wrong with it
+    columns = read_columns(run, "curves.csv", [])  # the check of the files themselves says what is wrong with one
+    return [value for name, value in zip(columns["name"], columns["value"]) if name == curve] if columns else []

@@ -16,8 +16,8 @@ from harness.ablation.manifest import Manifest, arm_key, read_manifest
 from harness.analysis.arm_change import ArmChange, changes_of, cost_ratios, exact_costs, judge, runs_moved
 from harness.analysis.comparison import data_name, differences, group_runs
 from harness.errors import InputError
-from harness.record import Record, read_record
-from harness.run_files import Run
+from harness.record import Record
+from harness.run_files import Run, read_runs
 from harness.spec import Seeds
 
 
@@ -61,25 +61,6 @@ class Pair:
     a: dict[tuple, Run]                            # (init, data, sampling) -> run
     b: dict[tuple, Run]
     headline: str = ""                             # metric key; "" = the first metric of its runs
-
-
-def read_runs(out: Path) -> tuple[list[Run], list[str]]:
-    """The runs of a results folder, each with the folder it lies in, and one line for each unreadable record.
-
-    Raises InputError where it is no results folder, or holds no readable record.
-    """
-    runs, problems, folder = [], [], out / "runs"
-    if not folder.is_dir():
-        raise InputError(f"{out} is not a results folder: expected records at {folder}/<run_id>/record.json")
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith("."):
-            try:
-                runs.append(Run(read_record(path), path))
-            except ValueError as error:
-                problems.append(str(error))
-    if not runs:
-        raise InputError(f"no readable record under {folder}" + (f": {problems[0]}" if problems else ""))
-    return sorted(runs, key=lambda run: run.record.started), problems
 
 
 def read_set(path: Path) -> ResultSet:

@@ -5,7 +5,6 @@ No torch import.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from harness.ablation.manifest import Manifest, Part, arm_key
 from harness.analysis.comparison import require_one_protocol
 from harness.record import Metric
-from harness.run_files import Run
+from harness.run_files import Run, read_columns
 from harness.spec import Seeds
 from harness.stats.time_to_quality import Curve
 
 STATUS = {"failed": "failed", "oom": "ran out of memory", "diverged": "diverged"}
-HEADER = ["step", "seconds", "name", "value"]      # of curves.csv
 
 Runs = Mapping[int, Run]                           # seed -> its run
 
@@ -133,15 +131,12 @@ def curves(runs: Runs, name: str) -> dict[int, Curve]:
 
 
 def _curve(run: Run, name: str) -> Curve | None:
-    """None where the file is missing, bad or without that curve. Not by pandas, which takes 1 ms for every file."""
-    try:
-        lines = (run.folder / "curves.csv").read_text(encoding="utf-8").splitlines()
-        if not lines or lines[0].split(",") != HEADER:
-            return None
-        rows = [row for row in csv.reader(line for line in lines if name in line) if row[2] == name]
-        points = [(float(step), float(seconds), float(value or "nan")) for step, seconds, _, value in rows]
-    except (OSError, ValueError, IndexError, csv.Error):      # bad files are named where they are drawn
+    """None where the file is missing, bad (it is named where it is drawn) or without that curve."""
+    columns = read_columns(run, "curves.csv", [], also=["seconds"])
+    if columns is None:
         return None
+    points = [(float(step), seconds, value) for step, seconds, one, value in zip(
+        columns["step"], columns["seconds"], columns["name"], columns["value"]) if one == name]
     return Curve(*zip(*points, strict=True)) if points else None
 
 

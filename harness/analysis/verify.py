@@ -22,10 +22,9 @@ from harness.ablation.manifest import FILE, Manifest, read_manifest
 from harness.analysis.frames import frames
 from harness.analysis.recompute import Findings, check_run, same
 from harness.analysis.recompute_study import check_study
-from harness.analysis.result_sets import read_runs
 from harness.errors import InputError
 from harness.formatting import listed
-from harness.run_files import Run
+from harness.run_files import EVERY, Run, read_runs
 
 EXACT = 1e-9                                       # relative; of numbers that the same code made from the same records
 MOST_SHOWN = 200                                   # differences on a terminal
@@ -64,7 +63,7 @@ def check_tables(out: Path, manifest: Manifest | None, runs: Sequence[Run], find
         else:
             findings.unchecked["tables that a report has and this folder does not"].append(name)
     for path in sorted(out.glob("*.csv")):
-        if path.name not in made:
+        if path.name not in made and path.name not in EVERY:
             findings.unchecked["tables that no report writes"].append(path.name)
     pages = [name for name in PAGES if (out / name).exists()]
     if pages:

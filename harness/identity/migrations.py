@@ -18,6 +18,11 @@ SCHEMA = 1                                         # of the records that this ve
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
+# What the pictures were that the two suites of before roles drew, by their names.
+ROLES = {"images.png": "input", "truth.png": "truth", "prediction.png": "output", "samples.png": "output",
+         "real.png": "reference"}
+
+
 class SchemaError(ValueError):
     """What is the matter with a record's schema; follows "record FILE"."""
 
@@ -49,7 +54,27 @@ def migrated(content: Any, schema: int = SCHEMA) -> dict[str, Any]:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise SchemaError(f"could not be brought from schema {step} to {step + 1}: "
                               f"{type(error).__name__}: {error}") from error
-    return content
+    return _with_roles(content)
+
+
+def _with_roles(content: dict[str, Any]) -> dict[str, Any]:
+    """The record with a role for each of its pictures, where it was written before pictures had one."""
+    pictures, data = content.get("pictures"), content.get("data")
+    if not isinstance(pictures, Mapping) or not any(isinstance(one, Mapping) and "role" not in one
+                                                    for one in pictures.values()):
+        return content
+    # Records of before data had fields are of sets with labels, or without classes.
+    known = isinstance(data, Mapping) and "labels" in data.get("fields", ["labels"])
+    classes = [str(name) for name in data.get("classes") or ()] if known else []
+    filled = {}
+    for name, picture in pictures.items():
+        if isinstance(picture, Mapping) and "role" not in picture:
+            role = ROLES.get(name, "")
+            stacked = role in ("output", "reference") and name != "prediction.png"
+            picture = {**picture, "role": role, "heads": classes if stacked and len(classes) == picture.get("columns")
+                       else []}
+        filled[name] = picture
+    return {**content, "pictures": filled}
 
 
 def _commit(content: Mapping[str, Any]) -> str:

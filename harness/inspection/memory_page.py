@@ -1,4 +1,4 @@
-"""Predicted beside measured peak memory: ``python -m harness.inspection.memory_page`` -> results/memory/.
+"""Predicted beside measured peak memory: ``python bench.py page memory`` -> results/memory/.
 
 Every registered network takes training steps and forward passes on this machine's CPU, each in a fresh process. Two
 things are measured: the peak of the tensors alive, from PyTorch's profiler, and the peak of the process's resident set.
@@ -193,7 +193,7 @@ def page(rows: list[dict], machine: str) -> str:
 
 Training steps (mean squared error, clipped gradients, fused AdamW) and forward passes of every registered network,
 channels last, in fp32 and under bf16 autocast: {BATCH} images of 3 x {SIZE} x {SIZE} with a time step.
-`python -m harness.inspection.memory_page` makes this page again; `memory.csv` holds it in bytes.
+`python bench.py page memory` makes this page again; `memory.csv` holds it in bytes.
 
 *Predicted* is computed without running the network (`harness/measurement/memory.py`, `bench.py fit`); the parts are
 what each holds at the peak. *Tensors alive* is the peak of what PyTorch's CPU allocator gave out, from its profiler.
@@ -245,4 +245,4 @@ def main(folder: Path = PAGE) -> None:
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[1:]) if sys.argv[1:] else main()
+    measure(*sys.argv[1:])                         # a process of its own for one network

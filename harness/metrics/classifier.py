@@ -13,14 +13,14 @@ import inspect
 import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -56,15 +56,37 @@ class Classifier(Extractor):
             return self.module.head(features.to(device)).argmax(1).cpu().numpy()
 
 
+def train_ahead(dataset: Dataset, cache: Path, *, seed: int = 0, device: str | torch.device = "cpu") -> None:
+    """Train the classifier of ``dataset`` and put it into ``cache``, unless it is there or another process is at it.
+
+    The test split is not read. Raises InputError as :func:`classifier_extractor`.
+    """
+    with suppress(Timeout):
+        _trained(dataset, cache, seed, device, wait=False)
+
+
 def classifier_extractor(dataset: Dataset, cache: Path, *, seed: int = 0,
                          device: str | torch.device = "cpu") -> Classifier:
-    """The classifier of ``dataset``, from ``cache`` or trained now and put there.
+    """Get the classifier of ``dataset``, from ``cache`` or trained now and put there.
 
     The file's name carries the data's fingerprint and a hash of the recipe (settings and code), so a change
     of either trains anew; a damaged file is trained anew with a warning. The test split is only scored, after
     training. Same seed, same machine, same weights. Raises :class:`harness.errors.InputError` where ``cache``
     cannot be written, and for images that are neither grey nor RGB or not all of one size.
     """
+    network, facts, stem = _trained(dataset, cache, seed, device)
+    if facts["test_accuracy"] is None:
+        with FileLock(cache / f".{stem}.lock"):
+            facts = _write(cache, stem, network, {
+                **facts, "test_accuracy": _accuracy(network, Examples(dataset.test, facts["recipe"]["labelled"]))})
+    details = {"resize": "none", "dtype": "float32", "layer": f"pooled {SmallCNN.FEATURES}"}
+    return Classifier(facts["name"], facts["sha256"][:16], details, network.eval(),
+                      test_accuracy=facts["test_accuracy"], labelled=facts["recipe"]["labelled"])
+
+
+def _trained(dataset: Dataset, cache: Path, seed: int, device: str | torch.device, *,
+             wait: bool = True) -> tuple[SmallCNN, dict, str]:
+    """The network, the facts beside it and the stem of their files. Raises Timeout where another process trains it."""
     labelled = dataset.train.labels is not None
     name = f"{dataset.name}-cnn" if labelled else f"{dataset.name}-rotation-cnn"
     recipe = {**RECIPE, "seed": seed, "labelled": labelled, "code": _code_hash()}
@@ -77,16 +99,13 @@ def classifier_extractor(dataset: Dataset, cache: Path, *, seed: int = 0,
     facts = _read(cache, stem, network)
     if facts is None:
         _make_writable(cache)
-        with FileLock(cache / f".{stem}.lock"):    # runs side by side need one, not one each
+        with FileLock(cache / f".{stem}.lock").acquire(blocking=wait):    # runs side by side need one, not one each
             facts = _read(cache, stem, network)
             if facts is None:
                 _train(network, Examples(dataset.train, labelled), seed=seed, device=device)
-                accuracy = _accuracy(network, Examples(dataset.test, labelled))
-                facts = _write(cache, stem, network, {"name": name, "test_accuracy": accuracy, "recipe": recipe,
+                facts = _write(cache, stem, network, {"name": name, "test_accuracy": None, "recipe": recipe,
                                                       "torch": torch.__version__})
-    details = {"resize": "none", "dtype": "float32", "layer": f"pooled {SmallCNN.FEATURES}"}
-    return Classifier(name, facts["sha256"][:16], details, network.eval(),
-                      test_accuracy=facts["test_accuracy"], labelled=labelled)
+    return network, facts, stem
 
 
 def label_agreement(generated, labels, extractor: Classifier, *, device: str | torch.device = "cpu") -> Metric:

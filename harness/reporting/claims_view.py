@@ -24,12 +24,11 @@ from harness.analysis.claims import (
     scaling_verdict,
     unjudged,
 )
-from harness.analysis.comparison import Run
 from harness.analysis.scaling import TABLE, Scaling, scaling_of
 from harness.analysis.study_analysis import analyse
 from harness.analysis.study_result import PartResult
 from harness.errors import InputError
-from harness.record import read_records
+from harness.run_files import Run, read_runs
 
 WHERE = ("results/*", "results/local/*")
 STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
@@ -44,8 +43,7 @@ class StudyFolder:
 
     @cached_property
     def runs(self) -> list[Run]:
-        folder = self.out / "runs"
-        return [Run(record, folder / record.run_id) for record in read_records(folder)[0]] if folder.is_dir() else []
+        return runs_of(self.out)
 
     @cached_property
     def results(self) -> tuple[PartResult, ...]:
@@ -107,10 +105,17 @@ def find_results(folders: Sequence[Path]) -> tuple[list[StudyFolder | Efficiency
 
 def find_measured(out: Path) -> EfficiencyFolder | None:
     """The efficiency runs in the folder ``out``; None where there are none."""
-    runs = out / "runs"
-    records = read_records(runs)[0] if runs.is_dir() else []
-    scaling = scaling_of([Run(record, runs / record.run_id) for record in records])
-    return scaling and EfficiencyFolder(out, scaling, max(record.started for record in records))
+    runs = runs_of(out)
+    scaling = scaling_of(runs)
+    return scaling and EfficiencyFolder(out, scaling, max(run.record.started for run in runs))
+
+
+def runs_of(out: Path) -> list[Run]:
+    """Read the runs of a folder; none where it has none."""
+    try:
+        return read_runs(out)[0]
+    except InputError:
+        return []
 
 
 def verdict_on(claim: Claim, results: Sequence[StudyFolder | EfficiencyFolder]) -> tuple[Verdict, list[Verdict]]:

@@ -1,8 +1,9 @@
 """Comparisons -> one picture in which people see the difference. No torch import.
 
-Generation: real images, then each arm's samples, one under the other so that columns (classes)
-meet. Segmentation: image | truth | each arm's prediction, one test case a row, with a legend of classes.
-Pixels are enlarged by whole factors without smoothing. The first finished seed of each arm is shown.
+What a picture shows is its role. Outputs of the same cases stand side by side behind input and truth, a case a row,
+with a legend of classes where they are masks. Outputs that stand for themselves (samples) lie one under the other,
+below a reference of real data, so that their columns meet. Pixels are enlarged by whole factors
+without smoothing. The first finished seed of each arm is shown.
 """
 
 from __future__ import annotations
@@ -53,13 +54,10 @@ def write_sheet(folder: Path, group: Group) -> Sheet | None:
     A picture that is missing, broken or not of the recorded tiling is named in ``group.problems``, and so
     is an arm whose test cases are not those of the others.
     """
-    names = {name for run in group.runs for name in run.record.pictures}
-    if "samples.png" in names:
-        drawn = _samples(group)
-    elif {"images.png", "truth.png", "prediction.png"} <= names:
-        drawn = _cases(group)
-    else:
+    roles = {picture.role for run in group.runs for picture in run.record.pictures.values()}
+    if "output" not in roles:
         return None
+    drawn = _cases(group) if "truth" in roles else _samples(group)
     if drawn is None:
         return None
     draw, caption = drawn
@@ -72,19 +70,16 @@ def write_sheet(folder: Path, group: Group) -> Sheet | None:
 
 def _samples(group: Group):
     """A function (ink, paper) -> sheet of samples, and its caption."""
-    arms = _with_picture(group, "samples.png")
-    readable = (tiles for arm, run in arms if (tiles := _cut(group, run, "samples.png", arm.label)))
+    arms = _with_output(group)
+    readable = (tiles for arm, run in arms if (tiles := _cut(group, run, "output", arm.label)))
     shown = list(islice(readable, MOST["samples"]))  # the pictures of other arms are not opened
     if not shown:
         return None
-    reals = (_cut(group, run, "real.png", "real images") for _, run in arms if "real.png" in run.record.pictures)
+    reals = (_cut(group, run, "reference", "real images") for _, run in arms if name_of(run, "reference"))
     real = next((tiles for tiles in reals if tiles), None)
     blocks = ([real] if real else []) + shown
     columns = min(12, max(len(tiles.rows[0]) for tiles in blocks))
-    record = arms[0][1].record
-    # Records of before data had fields are of sets with labels, or without classes.
-    classes = (record.data.get("classes") or []) if "labels" in record.data.get("fields", ["labels"]) else []
-    heads = [str(name) for name in classes] if len(classes) == record.pictures["samples.png"].columns else []
+    heads = arms[0][1].record.pictures[name_of(arms[0][1], "output")].heads
 
     def draw(ink: str, paper: str) -> Image.Image:
         tile = _tile_size(blocks[-1].rows[0][0], TILE["samples"])
@@ -117,19 +112,20 @@ def _cases(group: Group):
     """A function (ink, paper) -> sheet of test cases, and its caption."""
     images = truth = None
     shown: list[Tiles] = []
-    arms = _with_picture(group, "prediction.png")
+    arms = _with_output(group)
     for arm, run in arms:
         if len(shown) == MOST["cases"]:
             break                                  # the pictures of other arms are not opened
-        found = [_cut(group, run, name, arm.label) for name in ("images.png", "truth.png", "prediction.png")]
-        if None in found:
+        inputs, its_truth, output = (_cut(group, run, role, arm.label) for role in ("input", "truth", "output"))
+        if inputs is None or its_truth is None or output is None:
             continue
         if truth is None:
-            images, truth = found[0], found[1]
-        if [tile.tobytes() for tile in found[1].rows[0]] != [tile.tobytes() for tile in truth.rows[0]]:
-            group.problems.append(f"{arm.label}: {run.folder.name}/truth.png shows other test cases than the rest")
+            images, truth = inputs, its_truth
+        if [tile.tobytes() for tile in its_truth.rows[0]] != [tile.tobytes() for tile in truth.rows[0]]:
+            group.problems.append(f"{arm.label}: {run.folder.name}/{name_of(run, 'truth')} shows other test cases "
+                                  "than the rest")
             continue
-        shown.append(found[2])
+        shown.append(output)
     if not shown:
         return None
     columns = [Tiles("image", "", images.rows), Tiles("truth", "", truth.rows), *shown]
@@ -160,14 +156,20 @@ def _cases(group: Group):
     return draw, caption
 
 
-def _with_picture(group: Group, name: str) -> list[tuple[Arm, Run]]:
-    """The first finished seed of each arm that recorded a picture of this name, in the group's order."""
-    found = ((arm, next((run for run in arm.finished if name in run.record.pictures), None)) for arm in group.arms)
+def name_of(run: Run, role: str) -> str:
+    """Find the file of the run's first picture of a role; "" where it has none."""
+    return next((name for name, picture in run.record.pictures.items() if picture.role == role), "")
+
+
+def _with_output(group: Group) -> list[tuple[Arm, Run]]:
+    """The first finished seed of each arm that recorded an output, in the group's order."""
+    found = ((arm, next((run for run in arm.finished if name_of(run, "output")), None)) for arm in group.arms)
     return [(arm, run) for arm, run in found if run is not None]
 
 
-def _cut(group: Group, run: Run, name: str, label: str) -> Tiles | None:
-    picture, path = run.record.pictures.get(name), run.folder / name
+def _cut(group: Group, run: Run, role: str, label: str) -> Tiles | None:
+    name = name_of(run, role)
+    picture, path = run.record.pictures.get(name), run.picture(name)
     try:
         if picture is None:
             raise ValueError("not in the record")
@@ -179,12 +181,12 @@ def _cut(group: Group, run: Run, name: str, label: str) -> Tiles | None:
         if not (width and height):
             raise ValueError("it has no pixels")
     except Exception as error:                     # Pillow raises many kinds for a damaged file
-        group.problems.append(f"unreadable picture {run.folder.name}/{name}: {one_line(error)}")
+        group.problems.append(f"unreadable picture {run.folder.name}/{name or f'of the {role}'}: {one_line(error)}")
         return None
     rows = [[whole.crop((x, y, x + width, y + height)) for x in range(0, whole.width, width)]
             for y in range(0, whole.height, height)]
     value = group.headline and group.headline.of(run)
-    detail = f"{group.headline.label} {format_value(value.value)}" if value and name != "real.png" else ""
+    detail = f"{group.headline.label} {format_value(value.value)}" if value and role != "reference" else ""
     return Tiles(label, detail, rows)
 
 

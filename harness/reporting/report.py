@@ -19,7 +19,6 @@ from harness.analysis.scaling_findings import ScalingFindings, scaling_findings
 from harness.analysis.scaling_tables import exponents_table
 from harness.analysis.study_parts import StudyFindings, smallest_that_matters, study_findings
 from harness.errors import InputError
-from harness.record import read_records
 from harness.reporting import page
 from harness.reporting.contact_sheet import write_sheet
 from harness.reporting.page import PageSection, Pictures
@@ -35,7 +34,7 @@ from harness.reporting.table_files import (
     write_study_tables,
     write_tables,
 )
-from harness.run_files import Run
+from harness.run_files import read_runs
 
 FEW = 1000                                         # records; case by case views of more would take minutes to read
 
@@ -72,7 +71,7 @@ class Report:
 
 
 def write_report(out: Path) -> Report:
-    """Read every record under ``out/runs`` and write tables, ``plots/`` and ``report.html`` into ``out``.
+    """Read every record of ``out`` and write tables, ``plots/`` and ``report.html`` into ``out``.
 
     What cannot be read is named in the report and left alone.
 
@@ -82,14 +81,7 @@ def write_report(out: Path) -> Report:
         Where ``out`` is no results folder, holds no readable record or a ``study.json`` that cannot be read,
         or cannot be written.
     """
-    runs = out / "runs"
-    if not runs.is_dir():
-        raise InputError(f"{out} is not a results folder: expected records at {runs}/<run_id>/record.json")
-    records, problems = read_records(runs)
-    if not records:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"no readable record under {runs}" + (f": {problems[0]}{more}" if problems else ""))
-    found = [Run(record, runs / record.run_id) for record in records]
+    found, problems = read_runs(out)
     manifest = read_manifest(out)
     study = study_findings(out, manifest, found) if manifest else None
     groups = group_runs(list(study.others) if study else found)
@@ -98,7 +90,7 @@ def write_report(out: Path) -> Report:
         tables = write_tables(out, [*(study.groups if study else []), *groups])
         tables += write_study_tables(out, study) if study else []
         tables += write_scaling_table(out, scaling) if scaling else []
-        sections, plots = draw(out / "plots", study, groups, scaling, cases=len(records) <= FEW)
+        sections, plots = draw(out / "plots", study, groups, scaling, cases=len(found) <= FEW)
         problems += [*(study.problems if study else []), *(scaling.problems if scaling else [])]
         problems += [problem for group in [*(study.groups if study else []), *groups]
                      for problem in dict.fromkeys(group.problems)]

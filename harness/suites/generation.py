@@ -16,13 +16,13 @@ from harness.dataset import Dataset, Split, stack, to_uint8
 from harness.diffusion import SAMPLERS, NoisePrediction, check_sampler, label_tokens
 from harness.measurement import costs
 from harness.measurement.timing import time_alone
-from harness.metrics.classifier import classifier_extractor, label_agreement
+from harness.metrics.classifier import classifier_extractor, label_agreement, train_ahead
 from harness.metrics.fidelity import Extractor, fidelity, inception_available, inception_extractor
 from harness.record import Metric, Picture
-from harness.spec import Frozen
+from harness.spec import Frozen, RunSpec
 from harness.suites import Job, Outcome
 from harness.training.batches import EpochOrder, generator
-from harness.training.train import Diverged, on_device, train
+from harness.training.train import Diverged, Runtime, on_device, train
 
 NEEDS = ("images",)                              # and labels, where there are any
 METRICS = ("fid", "kid", "precision", "recall", "label_agreement")
@@ -132,6 +132,13 @@ def asked_labels(split: Split, count: int) -> np.ndarray:
     return np.sort(np.asarray(split.labels))[np.linspace(0, len(split) - 1, count).round().astype(int)]
 
 
+def prepare(spec: RunSpec, settings: Settings, data: Dataset, runtime: Runtime, cache: Path) -> None:
+    """Train the feature extractor that runs share, while others train their networks; none waits for it here."""
+    if spec.judged and settings.extractor == "classifier":
+        runtime.progress(stage="feature extractor")
+        train_ahead(data, cache, device=str(runtime.accelerator.device))
+
+
 def run(job: Job) -> Outcome:
     """Train a noise predictor on the train split, sample from it, compare samples with real images.
 
@@ -238,9 +245,9 @@ def draw(job: Job, generated: Tensor, labels: np.ndarray | None, outcome: Outcom
     """samples.png and real.png: the first images of every class in columns; without labels, the first images."""
     data = job.data
     real_labels = None if labels is None else np.asarray(data.train.labels)
-    for name, images, classes_of, caption in (
-            ("samples", generated.numpy(), labels, "samples"),
-            ("real", data.train.images, real_labels, "real training images")):
+    for name, role, images, classes_of, caption in (
+            ("samples", "output", generated.numpy(), labels, "samples"),
+            ("real", "reference", data.train.images, real_labels, "real training images")):
         if classes_of is None:
             columns = [np.arange(i * SHEET_ROWS, (i + 1) * SHEET_ROWS) for i in range(len(images) // SHEET_ROWS)][:10]
         else:
@@ -252,4 +259,6 @@ def draw(job: Job, generated: Tensor, labels: np.ndarray | None, outcome: Outcom
         grid = np.concatenate([np.concatenate(column, axis=1) for column in tiles], axis=2)  # (C, H, W)
         Image.fromarray(grid[0] if len(grid) == 1 else grid.transpose(1, 2, 0)).save(job.folder / f"{name}.png")
         shown = "" if labels is None else "; one column per class: " + ", ".join(data.class_names)
-        outcome.pictures[f"{name}.png"] = Picture(rows=SHEET_ROWS, columns=len(columns), caption=caption + shown)
+        heads = tuple(data.class_names) if labels is not None and len(data.class_names) == len(columns) else ()
+        outcome.pictures[f"{name}.png"] = Picture(rows=SHEET_ROWS, columns=len(columns), caption=caption + shown,
+                                                  role=role, heads=heads)

@@ -246,5 +246,6 @@ def draw(job: Job, cases: list[tuple[np.ndarray, np.ndarray, np.ndarray]], outco
         picture.save(job.folder / f"{name}.png")
     names = ", ".join(job.data.test.names[:len(cases)])
     truth = "truth" if job.data.ignore is None else "truth (white: does not count)"
-    for name, caption in (("images", "test images"), ("truth", truth), ("prediction", "prediction")):
-        outcome.pictures[f"{name}.png"] = Picture(rows=1, columns=len(cases), caption=f"{caption}: {names}")
+    for name, role, caption in (("images", "input", "test images"), ("truth", "truth", truth),
+                                ("prediction", "output", "prediction")):
+        outcome.pictures[f"{name}.png"] = Picture(rows=1, columns=len(cases), caption=f"{caption}: {names}", role=role)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import variants
-from harness.ablation import matching_page
 from harness.ablation.matching import Match, match_width, measured
 from harness.errors import InputError
+from harness.inspection import matching_page
 from harness.run import count
 from variants.parts.sizes import Fine, Scaled
 

@@ -1,7 +1,7 @@
 """Simulated studies with a known truth: what a study's verdicts, intervals and claims get wrong stays as promised.
 
 Values go in where runs would; everything from there on is what ``ablate`` and ``claims`` run. The large version of
-the statistics alone is ``python -m harness.stats.simulate``. Random seeds are fixed, so nothing here is flaky.
+the statistics alone is ``python bench.py page statistics``. Random seeds are fixed, so nothing here is flaky.
 """
 
 import itertools

@@ -197,7 +197,7 @@ def test_pictures_of_other_test_cases_are_not_set_beside(tmp_path):
 
 
 def test_a_picture_that_is_not_tiled_as_recorded_is_named(tmp_path):
-    pictures = {"samples.png": Picture(rows=3, columns=7, caption="")}
+    pictures = {"samples.png": Picture(rows=3, columns=7, caption="", role="output")}
     run = memory_run(tmp_path, pictures=pictures)
     run.folder.mkdir()
     Image.new("L", (64, 64)).save(run.folder / "samples.png")

@@ -7,8 +7,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from harness.errors import InputError
+from harness.inspection.statistics_page import family_error, tie_error
 from harness.stats.hypothesis_tests import EXACT_UP_TO, holm, sign_flip_test, smallest_p, subset_means
-from harness.stats.simulate import family_error, tie_error
 
 
 def scipys(values, alternative="two-sided"):

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from harness.errors import InputError
+from harness.inspection.statistics_page import coverage
 from harness.stats.hypothesis_tests import sign_flip_test
 from harness.stats.paired import compare_paired, difference_interval, effect_size, paired_differences
-from harness.stats.simulate import coverage
 
 
 def test_differences_are_paired_by_seed_and_positive_is_better():

@@ -5,9 +5,9 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from harness.errors import InputError
+from harness.inspection.statistics_page import power_at_stated_effect, power_at_stated_seeds
 from harness.stats.hypothesis_tests import sign_flip_test
 from harness.stats.power import minimum_detectable_effect, power, seeds_needed, smallest_n
-from harness.stats.simulate import power_at_stated_effect, power_at_stated_seeds
 
 
 def test_smallest_n_is_the_issues():

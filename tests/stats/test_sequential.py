@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
+from harness.inspection.statistics_page import sequential_error, sequential_power
 from harness.stats.hypothesis_tests import holm, sign_flip_test
 from harness.stats.sequential import SequentialPlan
-from harness.stats.simulate import sequential_error, sequential_power
 
 
 def test_looks_are_spread_or_given():

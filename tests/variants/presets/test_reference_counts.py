@@ -40,7 +40,7 @@ def test_no_reason_is_given_for_what_is_built():
 
 
 def test_the_page_is_up_to_date():
-    """Generate it again with ``python -m harness.inspection.zoo_page``."""
+    """Generate it again with ``python bench.py page zoo``."""
     with open(zoo_page.PAGE / "counts.csv", newline="") as file:
         lines = {line["network"]: line for line in csv.DictReader(file)}
     text = (zoo_page.PAGE / "README.md").read_text()

@@ -1,8 +1,8 @@
 import csv
 
-from click.testing import CliRunner
+from command_line import bench, refused
 
-from harness.stats.simulate import Row, main, markdown
+from harness.inspection.statistics_page import Row, markdown
 
 
 def row(found, low=0.93, high=0.97):
@@ -21,9 +21,13 @@ def test_markdown_counts_the_broken():
 
 
 def test_it_writes_both_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.stats.simulate.simulate", lambda studies: iter([row(0.95)]))
-    done = CliRunner().invoke(main, ["--out", str(tmp_path / "new"), "--studies", "10"])
+    monkeypatch.setattr("harness.inspection.statistics_page.simulate", lambda studies: iter([row(0.95)]))
+    done = bench("page", "statistics", "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader((tmp_path / "new/simulations.csv").open()))
     assert rows[0]["kept"] == "yes" and rows[0]["n"] == "8"
     assert "1 of 1 promises kept" in (tmp_path / "new/README.md").read_text()
+
+
+def test_an_unknown_page_is_refused():
+    refused(bench("page", "statistic"), "did you mean 'statistics'")

@@ -1,4 +1,4 @@
-"""Every registered network at the size of ``plain``: ``python -m harness.ablation.matching`` -> results/matching/.
+"""Every registered network at the size of ``plain``: ``python bench.py page matching`` -> results/matching/.
 
 Parameters and MACs are counted on the meta device at the shapes of both suites' quick profile. Beside each
 match stands how near whole channels of ``width`` alone would come.
@@ -24,7 +24,7 @@ OPENING = f"""# Networks of equal size
 
 Each registered network, made larger or smaller until it meets `{BASE}` within
 {100 * TOLERANCE["params"]:g} % in parameters or in multiply-accumulates of one forward pass.
-`python -m harness.ablation.matching` makes this page again; `matched_widths.csv` holds it as data.
+`python bench.py page matching` makes this page again; `matched_widths.csv` holds it as data.
 
 "as it is": the network meets `{BASE}` at the width that it shares with it. Otherwise the options are those that its
 `build()` is given instead: channels per level in the network's own proportions, rounded to what GroupNorm and
@@ -119,7 +119,3 @@ def main(folder: Path = PAGE) -> None:
         writer.writeheader()
         writer.writerows(row for _, lines in sections for row in lines)
     (folder / "README.md").write_text(page(sections), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,8 @@
 """Do the statistics hold what they promise? Simulated studies with a known truth, as a table.
 
-    python -m harness.stats.simulate --out results/statistics
-
-Writes ``simulations.csv`` and ``README.md``. Each row states what was promised and what share of the simulated
-studies kept it. Rows marked "shown" are no promise of this project: they are there to compare with.
+``python bench.py page statistics`` writes ``simulations.csv`` and ``README.md``. Each row states what was promised
+and what share of the simulated studies kept it. Rows marked "shown" are no promise of this project: they are there to
+compare with.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import click
 import numpy as np
 import scipy
 
@@ -28,6 +26,7 @@ from harness.stats.power import minimum_detectable_effect, seeds_needed, smalles
 from harness.stats.sequential import SequentialPlan
 from harness.stats.tie_groups import tie_groups
 
+PAGE = Path(__file__).parents[2] / "results" / "statistics"
 STUDIES, SEED = 6000, 20
 SLACK = 3                                          # standard errors; of a hundred true promises at 2, some would fail
 
@@ -204,7 +203,7 @@ def markdown(rows: list[Row], seconds: float) -> str:
              "(brackets). Normal differences with SD 1 unless a row says otherwise. Rows marked \"shown\" promise "
              "nothing: they are alternatives, or the default interval where its assumption does not hold (symmetric "
              "differences from 6 seeds on, normal ones below), so that it is seen what that costs.", "",
-             "Made by `python -m harness.stats.simulate --out results/statistics` in "
+             "Made by `python bench.py page statistics` in "
              f"{seconds:.0f} s, one thread, on {machine['cpu']}, Python {platform.python_version()}, numpy "
              f"{np.__version__}, scipy {scipy.__version__}. Random seeds are fixed."]
     for question, group in itertools.groupby(rows, key=lambda row: row.question):
@@ -217,23 +216,16 @@ def markdown(rows: list[Row], seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-@click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option("--studies", type=click.IntRange(min=4), default=STUDIES, show_default=True, help="Simulated per row.")
-def main(out: Path, studies: int) -> None:
-    """Simulate studies with a known truth and write what share of them the statistics got right."""
+def main(folder: Path = PAGE, studies: int = STUDIES) -> None:
+    """Simulate ``studies`` per row with a known truth and write what share of them the statistics got right."""
     started, rows = time.perf_counter(), []
     for row in simulate(studies):
         rows.append(row)
-        click.echo(f"{row.kept:5}  {row.found:.3f}  n = {row.n:<3} {row.question}: {row.setting}")
+        print(f"{row.kept:5}  {row.found:.3f}  n = {row.n:<3} {row.question}: {row.setting}", flush=True)
     rows.sort(key=lambda row: row.question)
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "simulations.csv", "w", newline="", encoding="utf-8") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "simulations.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Row)] + ["kept"], lineterminator="\n")
         table.writeheader()
         table.writerows({**asdict(row), "kept": row.kept} for row in rows)
-    (out / "README.md").write_text(markdown(rows, time.perf_counter() - started), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    (folder / "README.md").write_text(markdown(rows, time.perf_counter() - started), encoding="utf-8")
