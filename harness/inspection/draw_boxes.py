@@ -147,15 +147,19 @@ def draw_pill(canvas: Canvas, right: float, y: float, name: str, colour: str) ->
 def draw_legend(canvas: Canvas, boxes: list[Box], y: float, scale: str = "") -> None:
     x = 0.0
     fills = {box.fills for box in boxes}
-    for fill, words in ((ATTENTION_FILL, "with self-attention"), (CONTEXT_FILL, "with attention to the context")):
+    for fill, words in ((PORT_FILL, "image"), (PLAIN_FILL, "block"), (ATTENTION_FILL, "with self-attention"),
+                        (CONTEXT_FILL, "with attention to the context")):
         if fill in fills:
             canvas.box(x, y - 9, 16, 11, fill)
             canvas.text(x + 22, y, words, 10, anchor="start", colour=FAINT)
             x += 40 + text_width(words, 10)
-    for kind in _kinds(boxes):
-        canvas.line([(x, y - 4), (x + 22, y - 4)], EDGES[kind], dashed=kind == "none")
-        canvas.text(x + 28, y, MEANINGS[kind], 10, anchor="start", colour=FAINT)
-        x += 46 + text_width(MEANINGS[kind], 10)
+    lines = [(EDGES[kind], kind == "none", MEANINGS[kind]) for kind in _kinds(boxes)]
+    lines += [(colour, False, words) for colour, words in ((TIME_COLOUR, "time embedding"), (CONTEXT_COLOUR, "context"))
+              if colour in canvas.colours]
+    for colour, dashed, words in lines:
+        canvas.line([(x, y - 4), (x + 22, y - 4)], colour, dashed=dashed)
+        canvas.text(x + 28, y, words, 10, anchor="start", colour=FAINT)
+        x += 46 + text_width(words, 10)
     canvas.text(x, y, scale, 10, anchor="start", colour=FAINT)
 
 

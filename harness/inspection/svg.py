@@ -55,10 +55,12 @@ class Canvas:
         width = text_width(words, size)
         start = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
         self.reach((start, y - size), (start + width, y + 0.3 * size))
-        halo = f' stroke="{PAPER}" stroke-width="4" paint-order="stroke" stroke-linejoin="round"' if backed else ""
-        self.elements.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}"'
-            + (' font-weight="bold"' if bold else "") + halo + f">{escape(words)}</text>")
+        placed = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"' + (
+            ' font-weight="bold"' if bold else "")
+        if backed:                                 # an element of its own: not every renderer knows paint-order
+            self.elements.append(f'<text {placed} fill="{PAPER}" stroke="{PAPER}" stroke-width="4" '
+                                 f'stroke-linejoin="round" aria-hidden="true">{escape(words)}</text>')
+        self.elements.append(f'<text {placed} fill="{colour}">{escape(words)}</text>')
 
     def svg(self, title: str) -> str:
         left, top = self.left - MARGIN, self.top - MARGIN

@@ -39,7 +39,7 @@ def show(name: str, size: int | None, changes: Iterable[str], *, depth: int | No
         from harness.inspection.draw_network import draw
         try:
             svg.parent.mkdir(parents=True, exist_ok=True)
-            svg.write_text(draw(looked_at.network, looked_at.inputs, title=name), encoding="utf-8")
+            svg.write_text(draw(looked_at.network, looked_at.inputs, title=name.rpartition(":")[2]), encoding="utf-8")
         except OSError as error:
             raise InputError(f"--svg {svg}: {error.strerror or error}") from error
 

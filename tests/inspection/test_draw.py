@@ -24,7 +24,9 @@ def boxes_of(name, size=64, together=True, **changes):
 
 
 def words(svg):
-    return [node.firstChild.data for node in minidom.parseString(svg).getElementsByTagName("text")]
+    """Texts that are read; the paper behind one that lies on a line is not."""
+    return [node.firstChild.data for node in minidom.parseString(svg).getElementsByTagName("text")
+            if not node.hasAttribute("aria-hidden")]
 
 
 def drawn(name, size=64, **changes):
@@ -145,3 +147,11 @@ def test_the_command_writes_the_file(tmp_path):
     done = CliRunner().invoke(main, ["inspect", "plain", "--size", "16", "--svg", str(tmp_path / "new" / "plain.svg")])
     assert done.exit_code == 0, done.output
     assert "16×16" in words((tmp_path / "new" / "plain.svg").read_text())
+
+
+def test_words_on_a_line_have_paper_behind_them_in_any_renderer_and_every_colour_has_a_legend():
+    svg = drawn("plain")
+    texts = minidom.parseString(svg).getElementsByTagName("text")
+    behind = [node.firstChild.data for node in texts if node.hasAttribute("aria-hidden")]
+    assert "paint-order" not in svg and behind == ["concat"] * 3
+    assert {"image", "block", "concatenated", "time embedding"} <= set(words(svg))

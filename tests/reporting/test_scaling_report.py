@@ -48,6 +48,12 @@ def report(tmp_path_factory):
     return write_report(out)
 
 
+@pytest.fixture
+def own_figures(monkeypatch):
+    """Those of the comparisons have their own tests."""
+    monkeypatch.setattr("harness.reporting.report.write_plots", lambda *_, **__: [])
+
+
 def test_the_page_leads_with_growth_and_holds_every_part(report):
     text = text_of(report.html)
     order = [report.scaling.conclusions[0], "comparisons", "Cost against resolution", "Batch 1, fp32",
@@ -102,7 +108,7 @@ def test_the_terminal_shows_exponents_and_answers(report):
     assert "Exponents of growth" in text and "the time of a training step grows fastest for dit" in text
 
 
-def test_the_table_holds_every_point_in_full_and_verify_finds_a_changed_one(tmp_path):
+def test_the_table_holds_every_point_in_full_and_verify_finds_a_changed_one(tmp_path, own_figures):
     synthetic.write_output(tmp_path, networks=SQUARE, lost=LOST)
     report = write_report(tmp_path)
     assert tmp_path / "scaling.csv" in report.tables
@@ -121,7 +127,7 @@ def test_the_table_holds_every_point_in_full_and_verify_finds_a_changed_one(tmp_
     assert {one.file for one in verify(tmp_path).differences} == {"scaling.csv"}
 
 
-def test_one_size_has_no_exponent_and_the_rest_is_right(tmp_path):
+def test_one_size_has_no_exponent_and_the_rest_is_right(tmp_path, own_figures):
     synthetic.write_output(tmp_path, sides=(64,), lost={("dit", 64): ("oom", "too big")})
     report = write_report(tmp_path)
     text = text_of(report.html)
@@ -132,7 +138,7 @@ def test_one_size_has_no_exponent_and_the_rest_is_right(tmp_path):
     assert not verify(tmp_path).differences
 
 
-def test_nothing_that_finished_is_a_report_all_the_same(tmp_path):
+def test_nothing_that_finished_is_a_report_all_the_same(tmp_path, own_figures):
     lost = {(name, side): ("oom", "too big") for name in SQUARE for side in (32, 64)}
     synthetic.write_output(tmp_path, sides=(32, 64), networks=SQUARE, lost=lost)
     report = write_report(tmp_path)
@@ -242,7 +248,7 @@ def test_a_share_without_its_roofline_is_drawn_without_a_line():
     assert "The machine's own limits were not measured." in caption
 
 
-def test_many_conditions_have_figures_up_to_a_number_that_is_said(tmp_path, monkeypatch):
+def test_many_conditions_have_figures_up_to_a_number_that_is_said(tmp_path, monkeypatch, own_figures):
     monkeypatch.setattr("harness.reporting.scaling_plots.MOST", 1)
     synthetic.write_output(tmp_path, sides=(32, 64), networks={"plain": Network(1e5)}, batches=(1, 2, 4))
     text = text_of(write_report(tmp_path).html)
