@@ -147,7 +147,8 @@ def begin(one: Place, executor: Any, running: dict[Future, Place], tell: Listene
     spec = one.assignment.spec
     tell(spec, stage="start")
     try:
-        running[executor.submit(one.assignment, lambda **event: tell(spec, **event))] = one
+        assignment = one.assignment.model_copy(update={"prepares": bool(running)})
+        running[executor.submit(assignment, lambda **event: tell(spec, **event))] = one
     except BaseException:
         one.claim.release()
         raise

@@ -66,6 +66,7 @@ class Assignment(Frozen):
     checkpoint_every_s: float = 300.0
     loader_workers: int = 0
     processes: int = 1                             # that share the run's batches
+    prepares: bool = False                         # first what runs share, while another one trains
 
     @property
     def run_id(self) -> str:

@@ -28,7 +28,7 @@ PROFILES = Path(__file__).parent / "profiles"
 class SuiteProfile(Frozen):
     """One suite's part of a profile: data, size, budget."""
 
-    dataset: str                                   # default data set of the suite
+    dataset: str = ""                              # the suite's, where the command line names none; "" = it must
     variants: tuple[str, ...] = CORE               # networks that are compared where --variants does not say
     data_options: dict[str, Any] = Field(default_factory=dict)  # arguments of the default data set's load()
     options: dict[str, Any] = Field(default_factory=dict)       # arguments of every variant's build()
@@ -101,7 +101,7 @@ def check_names(request: Request) -> None:
     if request.dataset is not None and request.data is not None:
         raise InputError("--dataset names a registered set and --data a folder of your own: give one of them")
     if request.data is None:
-        check_dataset(request.dataset or profile.dataset, request.suite)
+        check_dataset(dataset_name(request, profile), request.suite)
     if request.seeds is not None and request.seeds < 1:
         raise InputError(f"--seeds must be at least 1, not {request.seeds}")
     if request.device not in DEVICES:
@@ -158,10 +158,19 @@ def load_data(spec: DataSpec, suite: str, cache: Path | None = None,
     return module.load(needs(suite), root=spec.root, download=spec.download, **spec.options)
 
 
+def dataset_name(request: Request, profile: SuiteProfile) -> str:
+    """Name the registered data set. Raises InputError where neither the command line nor the profile does."""
+    name = request.dataset or profile.dataset
+    if not name:
+        raise InputError(f"the profile {request.profile!r} names no data set for {request.suite}: give --dataset or "
+                         "--data, or add a line dataset: NAME to it")
+    return name
+
+
 def data_spec(request: Request, profile: SuiteProfile) -> DataSpec:
     if request.data is not None:
         return DataSpec(name="folder", root=str(request.data))
-    name = request.dataset or profile.dataset
+    name = dataset_name(request, profile)
     root = None if request.data_root is None else str(request.data_root)
     # The profile's options are those of its own data set, and mean nothing to another.
     return DataSpec(name=name, root=root, download=request.download,

@@ -31,12 +31,13 @@ CASE_COLUMNS = ("case", "metric", "class", "value")
 
 def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
         progress: Callable[..., None] = lambda **event: None, checkpoints: Checkpoints | None = None,
-        lease: MachineLease | None = None, loader_workers: int = 0) -> Record:
+        lease: MachineLease | None = None, loader_workers: int = 0, prepares: bool = False) -> Record:
     """Make one run and leave its folder ``runs/<run_id>``; whatever goes wrong in it becomes its status.
 
     ``code`` is the fingerprint of the sources (:func:`harness.identity.sources.code_fingerprint`). What was trained is
-    kept in ``checkpoints`` until the record is written; what is timed is timed alone by ``lease``. Raises OSError where
-    ``runs`` cannot be written, DiskFull where there is no room, and nothing else.
+    kept in ``checkpoints`` until the record is written; what is timed is timed alone by ``lease``. A run that
+    ``prepares`` first makes what runs share, while others train. Raises OSError where ``runs`` cannot be written,
+    DiskFull where there is no room, and nothing else.
     """
     run_id = spec.run_id(code=code, data=data.fingerprint)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
@@ -50,7 +51,7 @@ def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
         outcome, status, error = Outcome(model=None), "ok", None
         try:
             with networks.contained():
-                outcome = work(spec, data, folder, cache, outcome, runtime)
+                outcome = work(spec, data, folder, cache, outcome, runtime, prepares)
                 save_weights(folder, outcome.model)
         except Exception as problem:                   # a run that fails is a row, not the end of the others
             if is_disk_full(problem):                  # but there is no room for rows
@@ -81,7 +82,7 @@ def room_on_disk(folder: Path) -> Iterator[None]:
 
 
 def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outcome,
-         make_runtime: Callable[[], Runtime]) -> Outcome:
+         make_runtime: Callable[[], Runtime], prepares: bool = False) -> Outcome:
     """Build, count, train and judge. ``outcome`` receives the cost at once, so that it survives a failure."""
     suite = registry.load(spec.suite)
     settings = suite.Settings(**spec.settings)
@@ -91,7 +92,7 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     factory = networks.factory(spec.variant)
 
     outcome.cost.update(count(factory, arguments, suite.example_inputs(data, settings, 1, "meta")))
-    if hasattr(suite, "prepare"):
+    if prepares and hasattr(suite, "prepare"):
         suite.prepare(spec, settings, data, runtime, cache)
     memory = costs.PeakMemory(device)
     torch.manual_seed(spec.seeds.init)

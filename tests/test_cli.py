@@ -98,6 +98,13 @@ def test_profile_that_does_not_fit(content, words, tmp_path):
     refused(bench("--suite", "generation", "--profile", tmp_path / "mine.yaml"), "mine.yaml", *words)
 
 
+def test_profile_without_a_data_set_needs_one_from_the_command_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text("generation: {train: {steps: 1, batch_size: 1, learning_rate: 1}}")
+    command = ("--suite", "generation", "--profile", tmp_path / "mine.yaml")
+    refused(bench(*command), "names no data set for generation", "--data")
+    refused(bench(*command, "--data", tmp_path / "absent"), "absent")
+
+
 def test_profile_with_an_unknown_data_set(tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "generation: {dataset: digts, train: {steps: 1, batch_size: 1, learning_rate: 1}}")

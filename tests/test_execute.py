@@ -156,3 +156,19 @@ def test_progress_is_heard_while_the_run_is_going(network, tiny_data, tiny_spec,
     execute([tiny_spec("segmentation")], tiny_data("segmentation"), tmp_path / "out", listener=listen)
     assert times["start"] < times["training"] < times["judging"] < times["done"]
     assert Path(tmp_path / "out" / "cache").is_dir()
+
+
+def test_a_run_that_starts_beside_another_prepares_what_they_share(tiny_data, tiny_spec, tmp_path, monkeypatch):
+    """The first one trains at once; whoever starts while it trains makes the feature extractor first."""
+    seen = []
+    made = local.Executor.submit
+
+    def submit(self, assignment, listener):
+        seen.append(assignment.prepares)
+        return made(self, assignment, listener)
+
+    monkeypatch.setattr(local.Executor, "submit", submit)
+    plan = [tiny_spec("segmentation", seeds={"init": seed}) for seed in range(2)]
+    execute(plan, tiny_data("segmentation"), tmp_path / "beside", how=Execution(jobs=2))
+    execute(plan, tiny_data("segmentation"), tmp_path / "alone", how=Execution(in_process=True))
+    assert seen == [False, True, False, False]

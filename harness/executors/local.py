@@ -192,7 +192,7 @@ def make(assignment: Assignment, listener: Listener, runs: Path | None = None) -
         return run(assignment.spec, open_stored(assignment.cache, assignment.data), runs or assignment.runs,
                    assignment.cache,
                    code=assignment.code, progress=listener, checkpoints=checkpoints, lease=lease,
-                   loader_workers=assignment.loader_workers)
+                   loader_workers=assignment.loader_workers, prepares=assignment.prepares)
     finally:
         torch.set_num_threads(before)
         lease.leave()

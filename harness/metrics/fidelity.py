@@ -225,7 +225,7 @@ class _Images:
         [shape] = item_shapes(images)
         sha = hashlib.sha256(f"{(len(images), *shape)}".encode())
         for block in image_blocks(images, 1024):
-            sha.update(block.numpy())
+            sha.update(block.contiguous().numpy())         # colour images may come channels last
         return cls(sha.hexdigest()[:16], images)
 
 

@@ -12,7 +12,8 @@ A file defines (the names in capitals are literals, read without importing it)
 ``complete_settings(settings: dict, data, cache, **accepted) -> dict``: optional, settings that need a look at the data;
 ``network_arguments(data, settings) -> dict``: what the contract in ``variants`` must know: channels, size, ...;
 ``example_inputs(data, settings, batch_size, device) -> tuple``: tensors of the shapes trained on, for counting;
-``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share before the network is made;
+``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, in a run that
+    starts while another one trains;
 ``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, judge and draw.
 """
 

@@ -213,6 +213,18 @@ def test_generation_reports_floor_and_n(tiny_data, tiny_spec, tmp_path):
     assert record.metrics["label_agreement"].n == 8
 
 
+def test_colour_images_are_generated_and_evaluated(tiny_data, tiny_spec, tmp_path):
+    """Their batches lie channels last in memory, which those of grey ones do not differ from."""
+    data = tiny_data("generation")
+    data = replace(data, fingerprint="", **{
+        name: replace(part, images=[np.concatenate([image, image // 2, 255 - image]) for image in part.images])
+        for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test))})
+    settings = {"num_inference_steps": 3, "samples": 8, "sample_batch": 4, "extractor": "classifier"}
+    record, folder = run(tiny_spec("generation", settings=settings), data, tmp_path)
+    assert record.status == "ok", (folder / "traceback.txt").read_text()
+    assert record.metrics["fid"].value > 0 and Image.open(folder / "samples.png").mode == "RGB"
+
+
 def test_unlabelled_generation(tiny_data, tiny_spec, tmp_path):
     data = tiny_data("generation")
     for part in (data.train, data.validation, data.test):
