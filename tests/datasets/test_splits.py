@@ -35,8 +35,9 @@ def test_numbers_in_names_sort_by_value():
 
 def test_csv_decides(tmp_path):
     path = tmp_path / "split.csv"
-    path.write_text("stem,split\nc,test\na,train\nb, validation\nd,train\n")
-    assert from_csv(path, ["a", "b", "c", "d"]) == ([0, 3], [1], [2])
+    for text in ("c,test\na,train\nb, validation\nd,train\n", "c,testing\na,training\nb, val\nd,train\n"):
+        path.write_text("stem,split\n" + text)
+        assert from_csv(path, ["a", "b", "c", "d"]) == ([0, 3], [1], [2])
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -13,6 +13,7 @@ from harness.dataset import SPLITS
 from harness.datasets.parts.image_files import SUFFIXES, image_paths
 from harness.datasets.parts.splits import (
     DEAL,
+    SPLIT_NAMES,
     and_more,
     contiguous,
     deal_groups,
@@ -25,8 +26,6 @@ from harness.datasets.parts.splits import (
 )
 from harness.errors import InputError
 
-SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-                 "validation": "validation", "test": "test", "testing": "test"}
 SPLIT_FILE, CLASSES_FILE = "split.csv", "classes.txt"
 
 
@@ -67,7 +66,7 @@ def split_folders(folder: Path) -> dict[str, Path] | None:
     found: dict[str, Path] = {}
     others = []
     for path in visible_folders(folder):
-        split = SPLIT_FOLDERS.get(path.name.lower())
+        split = SPLIT_NAMES.get(path.name.lower())
         if split is None:
             others.append(path)
         elif split in found:

@@ -13,6 +13,10 @@ from harness.dataset import SPLITS
 from harness.datasets.parts.arguments import read_lines
 from harness.errors import InputError, unknown
 
+# What people call them, as folders and in split.csv.
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
+               "validation": "validation", "test": "test", "testing": "test"}
+
 # Ten cards dealt in turn: 6 train, 1 validation, 3 test, spread so that a class of any size is shared out.
 DEAL = np.array([0, 2, 0, 0, 2, 0, 1, 0, 2, 0])
 
@@ -129,7 +133,7 @@ def from_csv(path: Path, stems: Sequence[str]) -> tuple[list[int], list[int], li
         raise InputError(f"{path} must start with the line stem,split; or stem,group; or stem,split,group")
     listed = set()
     for row in rows:
-        stem, split = row["stem"], row["split"]
+        stem, split = row["stem"], SPLIT_NAMES.get(row["split"], row["split"])
         if split not in chosen:
             raise InputError(f"{path}: {unknown('split', split, SPLITS)}")
         if stem not in index:
