@@ -66,11 +66,14 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     from rich.console import Console
 
     from harness.execute import execute, prepare
+    from harness.executors.local import start_server
     from harness.plan import cell_name, data_spec, device_and_precision, load_data, make_plan, read_profile, swept
     from harness.progress import Display
     from harness.tracking import Tracking
 
     console = Console()
+    if how.executor == "local" and not how.in_process:
+        start_server(request.suite)
     profile = read_profile(request.profile, request.suite)
     spec = data_spec(request, profile)
     if out is None:

@@ -135,6 +135,13 @@ def process_context(suite: str):
     return context
 
 
+def start_server(suite: str) -> None:
+    """Start the server that children fork from: it imports what the suite needs while this process plans."""
+    if process_context(suite).get_start_method() == "forkserver":
+        from multiprocessing import forkserver  # which Windows lacks
+        forkserver.ensure_running()
+
+
 def settle_in(gpus: Sequence[int]) -> None:
     """Make a new process ready for a run: it ends with its parent, has its GPUs, and keeps the memory that it frees."""
     if hasattr(os, "setpgrp"):
