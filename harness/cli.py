@@ -72,8 +72,7 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     from harness.tracking import Tracking
 
     console = Console()
-    if how.executor == "local" and not how.in_process:
-        start_server(request.suite)
+    start_server(how, request.suite)
     profile = read_profile(request.profile, request.suite)
     spec = data_spec(request, profile)
     if out is None:

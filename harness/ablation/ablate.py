@@ -59,9 +59,9 @@ def ablate(asked: AblateOptions, console: Console, report: Report | None = None)
     out = asked.out or Path("results") / "local" / f"ablate-{Path(asked.name).stem}-{Path(asked.request.profile).stem}"
 
     looks = _looks(most, len(designs) - 1) if most else None
-    if asked.how.executor == "local" and not asked.how.in_process and not asked.dry_run:
+    if not asked.dry_run:
         from harness.executors.local import start_server
-        start_server(names[0])
+        start_server(asked.how, names[0])
     from harness.ablation.study_plan import plan_suite
     plans = [plan_suite(study, file, designs, replace(asked.request, suite=name), out / "cache", matchings)
              for name in names]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from scipy import stats
 
 from harness.ablation.manifest import Manifest
+from harness.analysis.comparison import code_versions
 from harness.analysis.study_conclusion import uncorrected
 from harness.analysis.study_result import ArmResult, PartResult
 from harness.analysis.study_runs import STATUS, metric_of, values
@@ -83,11 +84,8 @@ def _shared(manifest: Manifest, results: Sequence[PartResult]) -> Iterable[State
 
 
 def _code(records: Sequence[Record]) -> Statement:
-    """State whether a network's code changed between its runs; networks have fingerprints of their own."""
-    versions: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        versions[record.spec.variant].add(record.code)
-    changed = [f"{quoted(variant)} ({len(codes)} versions)" for variant, codes in versions.items() if len(codes) > 1]
+    """State whether a network's code changed between its runs."""
+    changed = [f"{quoted(variant)} ({len(codes)} versions)" for variant, codes in code_versions(records).items()]
     if changed:
         return Statement("code", f"Runs of one network were made by different versions of its code: {listed(changed)}.",
                          False)

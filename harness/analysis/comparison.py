@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
@@ -152,6 +152,14 @@ def _group(runs: list[Run], title: str) -> Group:
                   {(arm.label, column): mean_interval(arm.values(column)) for arm in arms for column in columns}, [])
     _rank(group)
     return group
+
+
+def code_versions(records: Iterable[Record]) -> dict[str, set[str]]:
+    """Variant -> fingerprints of the code of its runs, where they have several; each network has one of its own."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        found[record.spec.variant].add(record.code)
+    return {variant: codes for variant, codes in found.items() if len(codes) > 1}
 
 
 def with_figures(groups: Sequence[Group], most: int = 12) -> set[str]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness import suites
-from harness.analysis.comparison import Arm, Column, Group
+from harness.analysis.comparison import Arm, Column, Group, code_versions
 from harness.analysis.table import Cell, Heading, Table
 from harness.formatting import DASH, SCALED, format_cost, format_interval, format_value, listed
 from harness.measurement.processor import ENOUGH
@@ -192,11 +192,9 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
     if older:
         notes.append(f"{older} older run{'s' * (older > 1)} of a seed that ran again later "
                      f"{'are' if older > 1 else 'is'} in table.csv and not counted here.")
-    codes = {variant: {run.record.code for run in group.runs if run.record.spec.variant == variant}
-             for variant in dict.fromkeys(run.record.spec.variant for run in group.runs)}
-    changed = [variant for variant, found in codes.items() if len(found) > 1]
-    if changed:                                    # each network has a fingerprint of its own
-        notes.append(f"Runs of {listed(changed)} were made by different versions of the code (column code of "
+    changed = code_versions(run.record for run in group.runs)
+    if changed:
+        notes.append(f"Runs of {listed([*changed])} were made by different versions of the code (column code of "
                      "table.csv).")
     return notes
 

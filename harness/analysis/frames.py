@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from harness.ablation.manifest import Manifest
-from harness.analysis.comparison import Group, group_runs
+from harness.analysis.comparison import Group
 from harness.analysis.scaling import QUANTITIES, TABLE, Scaling, scaling_of
-from harness.analysis.study_parts import StudyFindings, change_words, made_equal, study_findings
+from harness.analysis.study_parts import StudyFindings, change_words, made_equal, study_and_groups
 from harness.formatting import listed
 from harness.record import Metric
 from harness.run_files import Run
@@ -24,10 +24,9 @@ from harness.stats.paired import PairedComparison
 
 def frames(out: Path, manifest: Manifest | None, runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
     """Make every table of the results folder ``out`` from its runs: file name -> table."""
-    study = study_findings(out, manifest, runs) if manifest else None
-    groups = [*(study.groups if study else []), *group_runs(list(study.others) if study else runs)]
+    study, groups = study_and_groups(out, manifest, runs)
     scaling = scaling_of(runs)
-    made = {"table.csv": run_frame(groups)}
+    made = {"table.csv": run_frame([*(study.groups if study else []), *groups])}
     if study:
         made["study-table.csv"] = study_frame(study)
     if scaling and len(scaling.sides) > 1:

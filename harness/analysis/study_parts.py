@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.ablation.manifest import Manifest, Part, PlannedArm
 from harness.analysis.certificate import Statement, certificate
 from harness.analysis.claims import Verdict, read_claim, verdicts_for
-from harness.analysis.comparison import Arm, Column, Group, data_name, require_one_protocol
+from harness.analysis.comparison import Arm, Column, Group, data_name, group_runs, require_one_protocol
 from harness.analysis.study_analysis import analyse
 from harness.analysis.study_result import PartResult
 from harness.analysis.study_runs import by_arm, collect, treated
@@ -95,6 +95,13 @@ def study_findings(out: Path, manifest: Manifest, runs: Sequence[Run]) -> StudyF
     except InputError as error:                    # a broken claim takes no report of measured runs with it
         claims, problems = (), (f"claims not judged: {error}",)
     return StudyFindings(manifest, tuple(parts), statements, claims, others, problems)
+
+
+def study_and_groups(out: Path, manifest: Manifest | None,
+                     runs: Sequence[Run]) -> tuple[StudyFindings | None, list[Group]]:
+    """The study of a results folder, None without ``manifest``, and the comparisons of the runs that are not its."""
+    study = study_findings(out, manifest, runs) if manifest else None
+    return study, group_runs(list(study.others) if study else runs)
 
 
 def study_groups(manifest: Manifest, keyed: Mapping[str, list[Run]]) -> list[Group | None]:

@@ -135,9 +135,13 @@ def process_context(suite: str):
     return context
 
 
-def start_server(suite: str) -> None:
-    """Start the server that children fork from: it imports what the suite needs while this process plans."""
-    if process_context(suite).get_start_method() == "forkserver":
+def start_server(how: Execution, suite: str) -> None:
+    """Start the server that children fork from: it imports what the suite needs while this process plans.
+
+    Does nothing where ``how`` makes runs elsewhere, or in this process.
+    """
+    here = how.executor == "local" and not how.in_process
+    if here and process_context(suite).get_start_method() == "forkserver":
         from multiprocessing import forkserver  # which Windows lacks
         forkserver.ensure_running()
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.ablation.manifest import FILE, read_manifest
-from harness.analysis.comparison import Group, group_runs
-from harness.analysis.study_parts import study_findings
+from harness.analysis.comparison import Group
+from harness.analysis.study_parts import study_and_groups
 from harness.errors import InputError
 from harness.run_files import EVERY, PACKED, PICTURES, Run, read_runs
 
@@ -31,10 +31,8 @@ def pack(out: Path, to: Path) -> int:
         raise InputError(problems[0])
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} is not an empty folder")
-    manifest = read_manifest(out)
-    study = study_findings(out, manifest, runs) if manifest else None
-    groups = [*(study.groups if study else []), *group_runs(list(study.others) if study else runs)]
-    shown = shown_runs(groups)
+    study, groups = study_and_groups(out, read_manifest(out), runs)
+    shown = shown_runs([*(study.groups if study else []), *groups])
     try:
         (to / PICTURES).mkdir(parents=True)
         with (to / PACKED).open("w", encoding="utf-8") as file:

@@ -14,10 +14,10 @@ from rich.text import Text
 
 from harness.ablation.manifest import read_manifest
 from harness.analysis.cases import read_cases
-from harness.analysis.comparison import Group, group_runs, with_figures
+from harness.analysis.comparison import Group, with_figures
 from harness.analysis.scaling_findings import ScalingFindings, scaling_findings
 from harness.analysis.scaling_tables import exponents_table
-from harness.analysis.study_parts import StudyFindings, smallest_that_matters, study_findings
+from harness.analysis.study_parts import StudyFindings, smallest_that_matters, study_and_groups
 from harness.errors import InputError
 from harness.reporting import page
 from harness.reporting.contact_sheet import write_sheet
@@ -82,9 +82,7 @@ def write_report(out: Path) -> Report:
         or cannot be written.
     """
     found, problems = read_runs(out)
-    manifest = read_manifest(out)
-    study = study_findings(out, manifest, found) if manifest else None
-    groups = group_runs(list(study.others) if study else found)
+    study, groups = study_and_groups(out, read_manifest(out), found)
     scaling = scaling_findings(found, out)
     try:
         tables = write_tables(out, [*(study.groups if study else []), *groups])
