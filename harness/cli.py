@@ -17,7 +17,7 @@ PAGES = ("zoo", "memory", "matching", "statistics")
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
-@click.option("--suite", help="segmentation, generation or efficiency: what is done and how it is judged.")
+@click.option("--suite", help="segmentation, generation or efficiency: what is done and how it is evaluated.")
 @click.option("--variants", metavar="A,B,...",
               help="Registered networks, or all.  [default: the profile's seven]")
 @click.option("--variant", "others", multiple=True, metavar="MODULE:FACTORY|FILE.py:CLASS",

@@ -61,7 +61,7 @@ def summary(name: str, record: Record, *, kept: bool) -> str:
     if record.status != "ok":
         return f"{name}: {record.status}: {record.error}"
     when = "kept from an earlier call" if kept else f"{record.duration_s:.0f} s"
-    if not record.metrics:                         # a trial for tuning is not judged
+    if not record.metrics:                         # a trial for tuning is not evaluated on the test split
         return f"{name}: trained ({when})"
     headline = next(iter(record.metrics.values()))
     value = f"{headline.value:.4g} {headline.unit}".rstrip()

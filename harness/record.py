@@ -6,7 +6,7 @@ One folder per run, named by its ``run_id``::
     curves.csv         step, seconds, name, value - one row per point of every curve
     cases.csv          case, metric, class, value - one row per test case, metric and class
     *.png              pictures; see the suite that wrote them
-    model.safetensors  the weights that were judged
+    model.safetensors  the weights that were evaluated
 
 The folder is made under a temporary name and renamed when whole, so what looks finished is.
 No torch import here: reading thousands of records must take a laptop seconds. What many records say alike
@@ -58,7 +58,7 @@ class Metric(Frozen):
     protocol: dict[str, Any] = Field(default_factory=dict)  # what must be equal for two values to compare
     n: int                                         # how many cases, samples or timings it comes from
     undefined: int = 0                             # how many of those were undefined and left out
-    floor: float | None = None                     # the score of real data under the same protocol
+    real_data_reference: float | None = None       # the score of real data under the same protocol
     processor_share: float | None = None           # of a timing: processor time got / asked for, 0..1; None = unknown
 
     @property

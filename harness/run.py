@@ -83,7 +83,7 @@ def room_on_disk(folder: Path) -> Iterator[None]:
 
 def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outcome,
          make_runtime: Callable[[], Runtime], prepares: bool = False) -> Outcome:
-    """Build, count, train and judge. ``outcome`` receives the cost at once, so that it survives a failure."""
+    """Build, count, train and evaluate. ``outcome`` receives the cost at once, so that it survives a failure."""
     suite = registry.load(spec.suite)
     settings = suite.Settings(**spec.settings)
     runtime = make_runtime()

@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Schema -> fields of a spec that had another name in it: ids of runs of that schema are over the old names.
+RENAMED = {1: {"evaluate_on_test": "judged"}}
+
 
 class Frozen(BaseModel):
     """Base of every specification: immutable, and an unknown field is an error, not a no-op."""
@@ -39,7 +42,7 @@ class TrainSpec(Frozen):
     weight_decay:  float = Field(0.0, ge=0)        # AdamW, decoupled
     warmup_steps:  int   = Field(0, ge=0)          # linear from 0
     max_grad_norm: float = Field(1.0, gt=0)        # global gradient norm is clipped to this
-    ema_decay:     float = Field(0.0, ge=0, lt=1)  # of the averaged weights that are judged; 0 = none kept
+    ema_decay:     float = Field(0.0, ge=0, lt=1)  # of the averaged weights that are evaluated; 0 = none kept
     validate_every: int  = Field(0, ge=0)          # steps between validations; 0 = only at the end
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of matrix products; parameters stay fp32
     compile:       bool  = False                   # by torch.compile: seconds to minutes, which long runs win back
@@ -64,7 +67,7 @@ class RunSpec(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict)  # the suite's own; validated by the suite
     seeds: Seeds = Seeds()
     device: str = "cpu"                            # "cpu", "cuda", "cuda:1", "mps"
-    judged: bool = True                            # False: a trial for tuning: trained and validated, never shown the
+    evaluate_on_test: bool = True                  # False: a trial for tuning: trained and validated, never shown the
                                                    # test split; its record has curves and cost, no metrics
     profile: str = ""                              # where the budget came from; a label, not an identity
 
@@ -84,7 +87,10 @@ class RunSpec(Frozen):
         tables = default_tables()
         schema = max(tables) if schema is None else schema
         defaults = {**tables[schema]["run"], "settings": tables[schema]["settings"].get(self.suite, {})}
-        return {"defaults": schema, **different(self._deciding(), defaults)}
+        fields = self._deciding()
+        for name, old in RENAMED.get(schema, {}).items():
+            fields[old] = fields.pop(name)
+        return {"defaults": schema, **different(fields, defaults)}
 
     def complete(self) -> dict[str, Any]:
         """The fields that decide the numbers, those at their default too: for saying in what two runs differ.

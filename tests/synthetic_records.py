@@ -98,16 +98,17 @@ def generation_metrics(fid, random, **protocol):
     protocol = {"extractor": "digits-cnn", "weights": "9f3c", "samples": 1000, **protocol}
     good = math.exp(-fid / 60)
     return {
-        "fid": metric(fid, protocol=protocol, floor=1.93),
-        "kid": metric(fid / 310 + random.normal(0, 0.001), "KID (digits-cnn)", protocol=protocol, floor=0.0006),
+        "fid": metric(fid, protocol=protocol, real_data_reference=1.93),
+        "kid": metric(fid / 310 + random.normal(0, 0.001), "KID (digits-cnn)", protocol=protocol,
+                      real_data_reference=0.0006),
         "precision": metric(
-            0.93 * good + random.normal(0, 0.01), "Precision", "", "higher", protocol=protocol, floor=0.95
+            0.93 * good + random.normal(0, 0.01), "Precision", "", "higher", protocol=protocol, real_data_reference=0.95
         ),
         "recall": metric(
-            0.88 * good + random.normal(0, 0.01), "Recall", "", "higher", protocol=protocol, floor=0.94
+            0.88 * good + random.normal(0, 0.01), "Recall", "", "higher", protocol=protocol, real_data_reference=0.94
         ),
         "label_agreement": metric(
-            0.2 + 0.78 * good + random.normal(0, 0.005), "Label agreement", "", "higher", floor=0.985
+            0.2 + 0.78 * good + random.normal(0, 0.005), "Label agreement", "", "higher", real_data_reference=0.985
         ),
     }
 
@@ -145,7 +146,7 @@ def segmentation_metrics(table, random):
 
 def costs(suite, variant, random):
     _, _, parameters, macs, speed, memory = VARIANTS.get(variant, VARIANTS["plain"])
-    judged = "sampling" if suite == "generation" else "inference"
+    timed = "sampling" if suite == "generation" else "inference"
     none = {"protocol": {"batch_size": 64}, "n": 20}
     jitter = random.normal(1, 0.02)
     return {
@@ -154,8 +155,8 @@ def costs(suite, variant, random):
         "flops": metric(2 * macs, "FLOPs", "FLOP", "lower", 1),
         "step_ms": metric(64_000 / (6 * speed * jitter), "Training step", "ms", "lower", **none),
         "train_images_per_s": metric(6 * speed * jitter, "Training throughput", "images/s", "higher", **none),
-        f"{judged}_images_per_s": metric(
-            speed * jitter, f"{judged.capitalize()} throughput", "images/s", "higher", **none
+        f"{timed}_images_per_s": metric(
+            speed * jitter, f"{timed.capitalize()} throughput", "images/s", "higher", **none
         ),
         "peak_memory_bytes": metric((memory << 20) * random.normal(1, 0.01), "Peak memory", "B", "lower", 1),
     }

@@ -88,12 +88,12 @@ def _draft(suite: str, draft: int, cases: int) -> tuple[dict, str, str]:
     """(metrics without scatter, the text of curves.csv, the text of cases.csv or none)."""
     random = np.random.default_rng(draft)
     losses = [(step, "loss", 0.1 + math.exp(-step / 150) * random.uniform(0.8, 1.2)) for step in range(10, 601, 10)]
-    judged = [(step, "validation loss", 0.1 + math.exp(-step / 150)) for step in range(100, 601, 100)]
+    evaluated = [(step, "validation loss", 0.1 + math.exp(-step / 150)) for step in range(100, 601, 100)]
     curves = "step,seconds,name,value\n" + "".join(f"{step},{step * .03:.2f},{name},{value!r}\n"
-                                                   for step, name, value in sorted(losses + judged))
+                                                   for step, name, value in sorted(losses + evaluated))
     if suite == "generation":
         metrics = {key: synthetic.metric(value, f"{key} (digits-cnn)", "", "lower" if key in ("fid", "kid") else
-                                         "higher", 539, protocol=FIDELITY, floor=0.13).model_dump()
+                                         "higher", 539, protocol=FIDELITY, real_data_reference=0.13).model_dump()
                    for key, value in {"fid": 38.6, "kid": 1.6, "precision": .5, "recall": .5, "agreement": .8}.items()}
         return metrics, curves, ""
     table = np.clip(random.normal(0.8, 0.1, (len(SCORES), cases, len(CLASSES))), 0, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import synthetic_records as synthetic
 
-from harness.ablation.manifest import Looks, Manifest, Part, PlannedArm, arm_key
+from harness.ablation.manifest import InterimAnalyses, Manifest, Part, PlannedArm, arm_key
 from harness.ablation.study import Study
 from harness.analysis.claim_tests import KINDS
 from harness.analysis.claims import Claim, ClaimFile
@@ -57,9 +57,9 @@ def manifest_of(arms, seeds, counts=None, axes=(), levels=(), also=(), curve="")
     shape = ({"axes": {axis: {level: {"options.arm": f"{axis}{level}"} for level in its} for axis, its in axes.items()},
               "design": "full"} if axes else {"base": arms[0], "arms": {name: {} for name in arms}})
     study = Study(title="Made", question="Is it?", suites={"segmentation": {"outcome": "dice_macro"}}, **shape)
-    looks = counts and Looks(min_seeds=counts[0], max_seeds=counts[-1], counts=counts)
-    return Manifest(name="made", study=study, profile="quick", seeds=tuple(range(seeds)), looks=looks, parts=(part,),
-                    command="")
+    analyses = counts and InterimAnalyses(min_seeds=counts[0], max_seeds=counts[-1], counts=counts)
+    return Manifest(name="made", study=study, profile="quick", seeds=tuple(range(seeds)),
+                    interim_analyses=analyses, parts=(part,), command="")
 
 
 def claim_of(kind, **entries):

@@ -154,7 +154,7 @@ def test_progress_is_heard_while_the_run_is_going(network, tiny_data, tiny_spec,
         times.setdefault(event["stage"], time.monotonic())
 
     execute([tiny_spec("segmentation")], tiny_data("segmentation"), tmp_path / "out", listener=listen)
-    assert times["start"] < times["training"] < times["judging"] < times["done"]
+    assert times["start"] < times["training"] < times["evaluating"] < times["done"]
     assert Path(tmp_path / "out" / "cache").is_dir()
 
 

@@ -48,7 +48,7 @@ def test_json_is_strict_and_undefined_is_null(tmp_path):
     text = (save(tmp_path, record(metrics={"fid": metric(math.inf)})) / "record.json").read_text()
     content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert content["metrics"]["fid"]["value"] is None
-    assert content["schema"] == 1
+    assert content["schema"] == migrations.SCHEMA == 2
 
 
 def test_fingerprint_follows_protocol_not_value():
@@ -117,7 +117,7 @@ def test_other_schema_is_named(tmp_path):
     folder = save(tmp_path, record())
     content = json.loads((folder / "record.json").read_text())
     (folder / "record.json").write_text(json.dumps({**content, "schema": 99}))
-    with pytest.raises(ValueError, match="schema 99; this version reads 1"):
+    with pytest.raises(ValueError, match="schema 99; this version reads 2"):
         read_record(folder)
 
 
@@ -149,9 +149,24 @@ def test_steps_follow_each_other(monkeypatch):
     assert migrations.migrated({"schema": 1, "path": "x"}, 2) == {"schema": 2, "path": "x1"}
 
 
+def test_a_record_of_schema_1_has_its_names_of_today_and_its_id(tmp_path):
+    """``judged`` and ``floor`` of before, and an id over the names of before."""
+    trial = record().spec.model_copy(update={"evaluate_on_test": False})
+    assert trial.identity(schema=1)["judged"] is False and "evaluate_on_test" not in trial.identity(schema=1)
+    content = json.loads(record().model_copy(update={"spec": trial}).model_dump_json(by_alias=True))
+    content["schema"], content["spec"]["judged"] = 1, content["spec"].pop("evaluate_on_test")
+    for metric in content["metrics"].values():
+        metric["floor"] = metric.pop("real_data_reference")
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps(content))
+    found = read_record(folder)
+    assert found.spec == trial and found.metrics == record().metrics
+
+
 @pytest.mark.parametrize("change, says", [
-    ({"schema": -1}, "has schema -1; this version reads 1 and has no step from -1 to 0.*commit abc.*run it again"),
-    ({"schema": 2}, "has schema 2; this version reads 1: a newer version wrote it"),
+    ({"schema": -1}, "has schema -1; this version reads 2 and has no step from -1 to 0.*commit abc.*run it again"),
+    ({"schema": 3}, "has schema 3; this version reads 2: a newer version wrote it"),
     ({"schema": "1"}, "schema: '1' is not a whole number"), ({"schema": True}, "schema: True is not a whole"),
     ({"schema": 0}, "could not be brought from schema 0 to 1: KeyError: 'minutes'")])
 def test_a_record_of_an_unknown_schema_is_named_and_the_rest_still_read(older, change, says):
@@ -169,7 +184,7 @@ def test_a_record_of_an_unknown_schema_is_named_and_the_rest_still_read(older, c
 def test_a_record_from_before_a_field_with_a_default_still_reads(tmp_path):
     folder = save(tmp_path, record())
     content = json.loads((folder / "record.json").read_text())
-    assert content["spec"].pop("judged") is True
+    assert content["spec"].pop("evaluate_on_test") is True
     (folder / "record.json").write_text(json.dumps(content))
     assert read_record(folder) == record()
 
@@ -221,5 +236,5 @@ def test_pictures_of_before_roles_get_them_by_their_names():
         "samples.png": "output", "real.png": "reference", "truth.png": "truth", "mine.png": ""}
     assert found["samples.png"]["heads"] == ["0", "1"] and found["truth.png"]["heads"] == []
     assert "role" not in old["pictures"]["samples.png"]
-    new = {"schema": 1, "pictures": {"samples.png": {"rows": 1, "columns": 2, "caption": "", "role": "input"}}}
+    new = {"schema": 2, "pictures": {"samples.png": {"rows": 1, "columns": 2, "caption": "", "role": "input"}}}
     assert migrations.migrated(new)["pictures"] == new["pictures"]

@@ -52,7 +52,7 @@ def test_wrong_fields_are_refused(wrong):
 
 @pytest.mark.parametrize("change", [
     dict(variant="no_skip"), dict(options={"width": 16}), dict(settings={"loss": "dice"}), dict(device="cuda"),
-    dict(judged=False), dict(seeds=Seeds(init=1)), dict(seeds=Seeds(data=1)), dict(seeds=Seeds(sampling=1)),
+    dict(evaluate_on_test=False), dict(seeds=Seeds(init=1)), dict(seeds=Seeds(data=1)), dict(seeds=Seeds(sampling=1)),
     dict(data=DataSpec(name="cells", options={"seed": 1})),
     dict(train=TrainSpec(steps=6, batch_size=2, learning_rate=1e-3)),
     dict(train=TrainSpec(steps=5, batch_size=2, learning_rate=1e-3, precision="bf16"))])
@@ -173,22 +173,22 @@ def test_a_changed_default_cannot_pass_unseen():
 def test_a_changed_default_gives_other_ids_and_the_old_ones_can_still_be_computed(monkeypatch):
     """Two runs that leave out different things never share an id."""
     old = run_id(spec(train=TrainSpec(steps=5, batch_size=2, learning_rate=1e-3)))
-    tables = {1: default_tables()[1], 2: copy.deepcopy(default_tables()[1])}
-    tables[2]["run"]["train"]["max_grad_norm"] = 2.0
+    tables = {**default_tables(), 3: copy.deepcopy(default_tables()[2])}
+    tables[3]["run"]["train"]["max_grad_norm"] = 2.0
     monkeypatch.setattr(harness.spec, "default_tables", lambda: tables)
     new = spec(train=TrainSpec(steps=5, batch_size=2, learning_rate=1e-3, max_grad_norm=2.0))
-    assert new.identity()["train"] == spec().identity(schema=1)["train"] and run_id(new) != old
-    assert spec().run_id(code="c", data="d", schema=1) == old
+    assert new.identity()["train"] == spec().identity(schema=2)["train"] and run_id(new) != old
+    assert spec().run_id(code="c", data="d", schema=2) == old
 
 
 def test_identity_holds_only_what_differs_from_a_default():
-    assert spec().identity() == {"defaults": 1, "suite": "segmentation", "variant": "plain", "options": {"width": 8},
+    assert spec().identity() == {"defaults": 2, "suite": "segmentation", "variant": "plain", "options": {"width": 8},
                                  "data": {"name": "cells"}, "settings": {"loss": "ce"},
                                  "train": {"steps": 5, "batch_size": 2, "learning_rate": 1e-3}}
-    one = spec(seeds=Seeds(data=2), settings={"loss": "ce+dice", "overlap": 0.5}, judged=False,
+    one = spec(seeds=Seeds(data=2), settings={"loss": "ce+dice", "overlap": 0.5}, evaluate_on_test=False,
                data=DataSpec(name="cells", options={"seed": 0, "shape": {}}))
-    assert one.identity() == {"defaults": 1, "suite": "segmentation", "variant": "plain", "options": {"width": 8},
-                              "data": {"name": "cells", "options": {"seed": 0, "shape": {}}}, "judged": False,
+    assert one.identity() == {"defaults": 2, "suite": "segmentation", "variant": "plain", "options": {"width": 8},
+                              "data": {"name": "cells", "options": {"seed": 0, "shape": {}}}, "evaluate_on_test": False,
                               "settings": {"overlap": 0.5}, "seeds": {"data": 2},
                               "train": {"steps": 5, "batch_size": 2, "learning_rate": 1e-3}}
 

@@ -15,14 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.ablation.manifest import Looks, Manifest, Part, arm_key, read_manifest, write_manifest
+from harness.ablation.manifest import InterimAnalyses, Manifest, Part, arm_key, read_manifest, write_manifest
 from harness.ablation.study import MATCHES, Study, read_study
 from harness.errors import InputError, unknown
 from harness.execution import Execution
 from harness.plan import Request
 
 AUTO_MAX_SEEDS = 20
-LOOKS = 4                                          # of --seeds auto, from the fewest that can decide to the most
+ANALYSES = 4                                          # of --seeds auto, from the fewest that can decide to the most
 
 Report = Callable[[Path, Console], list[str]]
 
@@ -58,17 +58,17 @@ def ablate(asked: AblateOptions, console: Console, report: Report | None = None)
         raise InputError(f"--tune takes a number of trials per arm, 0 or more, not {tune}")
     out = asked.out or Path("results") / "local" / f"ablate-{Path(asked.name).stem}-{Path(asked.request.profile).stem}"
 
-    looks = _looks(most, len(designs) - 1) if most else None
+    analyses = _analyses(most, len(designs) - 1) if most else None
     if not asked.dry_run:
         from harness.executors.local import start_server
         start_server(asked.how, names[0])
     from harness.ablation.study_plan import plan_suite
     plans = [plan_suite(study, file, designs, replace(asked.request, suite=name), out / "cache", matchings)
              for name in names]
-    if looks:
-        seeds = tuple(range(looks.counts[0]))
+    if analyses:
+        seeds = tuple(range(analyses.counts[0]))
     manifest = Manifest(name=Path(asked.name).stem, study=study, profile=asked.request.profile, seeds=seeds,
-                        looks=looks, parts=tuple(part for plan in plans for part in plan.parts),
+                        interim_analyses=analyses, parts=tuple(part for plan in plans for part in plan.parts),
                         command=_command(asked))
     data = {plan.suite: plan.data for plan in plans}
     if asked.dry_run:
@@ -86,7 +86,7 @@ def ablate(asked: AblateOptions, console: Console, report: Report | None = None)
 
 
 def continued(manifest: Manifest, out: Path) -> Manifest:
-    """``manifest`` with what an earlier call left: its seeds stay, and having looked before is remembered.
+    """``manifest`` with what an earlier call left: its seeds stay, and earlier analyses are remembered.
 
     Raises InputError where the folder holds another study, or this one with other arms: their runs would be mixed.
     """
@@ -95,12 +95,12 @@ def continued(manifest: Manifest, out: Path) -> Manifest:
         return manifest
     if earlier.name != manifest.name:
         raise InputError(f"{out} holds the study {earlier.name!r}; give --out another folder")
-    if manifest.looks:
-        if earlier.looks != manifest.looks:
-            raise InputError(f"{out} was run with {_how(earlier)}, not with {_how(manifest)}: the looks of "
+    if manifest.interim_analyses:
+        if earlier.interim_analyses != manifest.interim_analyses:
+            raise InputError(f"{out} was run with {_how(earlier)}, not with {_how(manifest)}: the analyses of "
                              "--seeds auto are fixed before the first; give --out another folder")
         return manifest
-    if earlier.looks:
+    if earlier.interim_analyses:
         raise InputError(f"{out} was run with {_how(earlier)}: go on with --seeds auto, or give --out another folder")
     seeds = tuple(sorted({*earlier.seeds, *manifest.seeds}))
     before = (*earlier.earlier_counts, *([len(earlier.seeds)] if seeds != earlier.seeds else []))
@@ -108,8 +108,8 @@ def continued(manifest: Manifest, out: Path) -> Manifest:
 
 
 def _how(manifest: Manifest) -> str:
-    looks = manifest.looks
-    return f"--seeds auto, at most {looks.max_seeds}" if looks else f"{len(manifest.seeds)} seeds"
+    analyses = manifest.interim_analyses
+    return f"--seeds auto, at most {analyses.max_seeds}" if analyses else f"{len(manifest.seeds)} seeds"
 
 
 class Sweep:
@@ -141,13 +141,13 @@ class Sweep:
         self.manifest = self.manifest.model_copy(update={"parts": tuple(parts)})
 
     def run(self) -> None:
-        """All seeds; with looks, as many as it takes to decide the primary questions."""
+        """All seeds; with analyses, as many as it takes to decide the primary questions."""
         self.write()
         self.run_seeds(self.manifest.seeds)
-        looks = self.manifest.looks
-        if looks is None:
+        analyses = self.manifest.interim_analyses
+        if analyses is None:
             return
-        for count in looks.counts[1:]:
+        for count in analyses.counts[1:]:
             open_arms = self.undecided()
             if not open_arms:
                 self.console.print(f"decided after {len(self.manifest.seeds)} seeds")
@@ -160,7 +160,7 @@ class Sweep:
             self.run_seeds(more)
 
     def undecided(self) -> list[str]:
-        """Arms whose question is open at this look, as suite: arm."""
+        """Arms whose question is open at this analysis, as suite: arm."""
         from harness.analysis.comparison import Run
         from harness.analysis.study_analysis import analyse
         from harness.record import read_records
@@ -216,8 +216,8 @@ def dry_run(manifest: Manifest, data: dict[str, Any], out: Path, tune: int, cons
     specs = [spec for seed in manifest.seeds for suite in data
              for _, spec in runs_of(tuple(p for p in manifest.parts if p.suite == suite), seed).values()]
     more = f", and {tune} tuning trials for each arm" if tune else ""
-    looks = f" (up to {manifest.looks.max_seeds})" if manifest.looks else ""
-    console.print(f"{len(specs)} runs: {len(manifest.seeds)} seeds{looks}{more}; results would go to {out}",
+    analyses = f" (up to {manifest.interim_analyses.max_seeds})" if manifest.interim_analyses else ""
+    console.print(f"{len(specs)} runs: {len(manifest.seeds)} seeds{analyses}{more}; results would go to {out}",
                   highlight=False, markup=False)
     show(estimate(specs, data, out / "runs", trials=tune, names=names), console)
     return 0
@@ -256,7 +256,7 @@ def _seeds(asked: AblateOptions, study: Study) -> tuple[tuple[int, ...], int | N
     return tuple(range(int(asked.seeds))), None
 
 
-def _looks(most: int, comparisons: int) -> Looks:
+def _analyses(most: int, comparisons: int) -> InterimAnalyses:
     """Evenly spread, from the first at which what may be spent by then can decide anything."""
     from harness.stats.power import smallest_n
     from harness.stats.sequential import SequentialPlan
@@ -265,8 +265,8 @@ def _looks(most: int, comparisons: int) -> Looks:
         return bool(SequentialPlan(first, most, (first, most), comparisons=comparisons).decide([1.0] * first).side)
 
     fewest = next(filter(can_decide, range(smallest_n(comparisons=comparisons), most)), most)
-    plan = SequentialPlan(fewest, most, looks=LOOKS, comparisons=comparisons)
-    return Looks(min_seeds=fewest, max_seeds=most, counts=plan.counts)
+    plan = SequentialPlan(fewest, most, analyses=ANALYSES, comparisons=comparisons)
+    return InterimAnalyses(min_seeds=fewest, max_seeds=most, counts=plan.counts)
 
 
 def _command(asked: AblateOptions) -> str:

@@ -39,7 +39,7 @@ class Row:
     runs: int                                      # of the plan
     finished: int                                  # of those, that will not be made again
     seconds: float | None                          # of one run; None = not known
-    trial_seconds: float | None                    # of one tuning trial, which is trained and not judged
+    trial_seconds: float | None                    # of one tuning trial, which is trained and validated only
     kind: str                                      # key of SPREAD: where the seconds come from; "" = not known
     source: str                                    # the same in words
     trials: int = 0

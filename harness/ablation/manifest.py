@@ -15,10 +15,11 @@ from pydantic import Field, ValidationError
 from harness.ablation.matching import Match
 from harness.ablation.study import Change, Matching, Study
 from harness.errors import InputError
+from harness.identity.migrations import current_spec, renamed
 from harness.record_form import parsed
 from harness.spec import Frozen, RunSpec, Seeds, digest
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "study.json"
 
 
@@ -74,12 +75,12 @@ class Part(Frozen):
         return self.suite if self.matching == "none" else f"{self.suite}, equal {self.matching}"
 
 
-class Looks(Frozen):
-    """The plan of ``--seeds auto``: when was looked (see :class:`harness.stats.sequential.SequentialPlan`)."""
+class InterimAnalyses(Frozen):
+    """The plan of ``--seeds auto``: when results are tested (:class:`harness.stats.sequential.SequentialPlan`)."""
 
     min_seeds: int
     max_seeds: int
-    counts: tuple[int, ...]                        # seeds at each look
+    counts: tuple[int, ...]                        # seeds at each analysis
 
 
 class Manifest(Frozen):
@@ -90,7 +91,7 @@ class Manifest(Frozen):
     study: Study
     profile: str
     seeds: tuple[int, ...]
-    looks: Looks | None = None                     # None = the number of seeds was fixed beforehand
+    interim_analyses: InterimAnalyses | None = None  # None = the number of seeds was fixed beforehand
     earlier_counts: tuple[int, ...] = ()           # seeds at each earlier report, where more were added after it
     parts: tuple[Part, ...]
     command: str                                   # that makes it again
@@ -111,6 +112,18 @@ def write_manifest(out: Path, manifest: Manifest) -> Path:
     return path
 
 
+def _current(content: Any) -> Any:
+    """Return a manifest's JSON with the field names of schema 2; what has not the form of schema 1 as it is."""
+    if not isinstance(content, dict) or content.get("schema") != 1:
+        return content
+    try:
+        parts = [{**part, "arms": [{**arm, "spec": current_spec(arm["spec"])} for arm in part["arms"]]}
+                 for part in content["parts"]]
+    except (LookupError, TypeError):               # the model says what is wrong
+        parts = content.get("parts")
+    return {**renamed(content, {"looks": "interim_analyses"}), "parts": parts, "schema": 2}
+
+
 def read_manifest(out: Path) -> Manifest | None:
     """The study of a results folder; None where it holds none. Raises InputError where it cannot be read."""
     path = out / FILE
@@ -123,7 +136,7 @@ def read_manifest(out: Path) -> Manifest | None:
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
         raise InputError(f"corrupt {path}: {error}") from None
     try:
-        manifest = Manifest.model_validate(content)
+        manifest = Manifest.model_validate(_current(content))
     except ValidationError as error:
         problem: dict[str, Any] = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])

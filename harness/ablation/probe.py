@@ -130,7 +130,7 @@ def scaled(spec: RunSpec, tiny: RunSpec, record: Record, looks: Sequence[tuple[i
         step_s = (seconds - so_far) / (last - before)
         if tiny.train.validate_every and len(training) > 1:
             validation_s = max(0.0, training[-1] - training[-2] - (seconds - so_far))
-    after = events[-1][0] - training[-1] if training else 0.0      # the last validation, sampling, judging
+    after = events[-1][0] - training[-1] if training else 0.0      # the last validation, sampling, evaluation
     more = ((spec.train.steps - tiny.train.steps) * step_s
             + (validations(spec) - validations(tiny)) * validation_s)
     sampling = [i for i, (_, stage, _) in enumerate(events) if stage == "sampling"]

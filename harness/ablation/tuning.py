@@ -1,7 +1,7 @@
 """The same number of learning-rate trials for every arm, on validation data: ``tune`` of a study. No torch import.
 
 An arm that was given its base's learning rate is compared at a rate that was chosen for another network. A
-trial is an ordinary run with another rate, ``judged=False`` (the test split is never shown) and seeds of its
+trial is an ordinary run with another rate, ``evaluate_on_test=False`` (the test split is never shown) and seeds of its
 own; its record lies under ``out/tuning/runs``, so a sweep that is interrupted goes on where it was.
 """
 
@@ -149,7 +149,7 @@ def with_rate(spec: RunSpec, rate: float) -> RunSpec:
 def trial_spec(spec: RunSpec, rate: float, seed: int = TUNING_SEED) -> RunSpec:
     """A run of the arm ``spec`` with another learning rate, which sees train and validation split only."""
     seeds = Seeds(init=seed, data=seed, sampling=seed)
-    return with_rate(spec, rate).model_copy(update={"seeds": seeds, "judged": False})
+    return with_rate(spec, rate).model_copy(update={"seeds": seeds, "evaluate_on_test": False})
 
 
 def trial_value(record: Record, out: Path, curve: str) -> float | None:

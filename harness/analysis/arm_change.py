@@ -77,7 +77,7 @@ def twins(a: SeedRuns, b: SeedRuns) -> set[tuple]:
 
 
 def changes_of(a: SeedRuns, b: SeedRuns) -> dict[str, Change]:
-    """Every quality metric that both have, classes apart, not judged yet.
+    """Every quality metric that both have, classes apart, not tested yet.
 
     Raises InputError where a metric was measured in different ways.
     """
@@ -126,7 +126,7 @@ def _unpaired(before: dict, after: dict) -> tuple[Interval, bool, float]:
     return Interval(mean, float(low), float(high), n, method=WELCH), False, float(test.pvalue)
 
 
-def judge(changes: Sequence[Change], min_effect: float = 0.0) -> list[Change]:
+def with_verdicts(changes: Sequence[Change], min_effect: float = 0.0) -> list[Change]:
     """The verdict on each of a family of changes, after Holm's correction over those that could be tested."""
     adjusted = holm(change.p for change in changes)
     tests = sum(not math.isnan(change.p) for change in changes)

@@ -56,16 +56,17 @@ def certificate(manifest: Manifest, results: Sequence[PartResult]) -> list[State
 
 def _shared(manifest: Manifest, results: Sequence[PartResult]) -> Iterable[Statement]:
     """What all parts share: how many seeds were decided on when, code, machine."""
-    if manifest.looks:
-        counts = listed([str(count) for count in manifest.looks.counts])
-        yield Statement("looks", f"Seeds were added until the question was decided or all were in, with looks planned "
-                                 f"at {counts} seeds; the error over all looks and arms stays at 5 %.", True)
+    if manifest.interim_analyses:
+        counts = listed([str(count) for count in manifest.interim_analyses.counts])
+        yield Statement("analyses", "Seeds were added until the question was decided or all were in, with analyses "
+                                    f"planned at {counts} seeds; the error over all analyses and arms stays at 5 %.",
+                        True)
     else:
         late = next(filter(None, (uncorrected(result, manifest) for result in results)), "")
-        yield Statement("looks", late or f"The number of seeds, {len(manifest.seeds)}, was not raised after a result "
-                                         "that could have been decided.", not late)
+        fixed = f"The number of seeds, {len(manifest.seeds)}, was not raised after a result that could be decided."
+        yield Statement("analyses", late or fixed, not late)
     outcomes = listed(list(dict.fromkeys(result.metric.label for result in results)))
-    yield Statement("outcome", f"The study's file names what decides: {outcomes}, on test data, judged once after "
+    yield Statement("outcome", f"The study's file names what decides: {outcomes}, on test data, evaluated once after "
                                "training. Other metrics, curves and costs decide nothing and are not corrected for "
                                "being many.", None)
     if len(results) > 1:
@@ -159,7 +160,7 @@ def _tuned(result: PartResult) -> Iterable[Statement]:
     many = f"{next(iter(counts.values()))} learning-rate trials for every arm" if fair else \
         "learning-rate trials: " + listed([f"{quoted(name)} {counts.get(name, 0)}" for name in rates], most=len(rates))
     curve = next(iter(tuned.values())).curve
-    yield Statement("tuned", f"{many[0].upper()}{many[1:]}, judged by the {curve} on validation data, from "
+    yield Statement("tuned", f"{many[0].upper()}{many[1:]}, chosen by the {curve} on validation data, from "
                              f"{min(tried):.2g} to {max(tried):.2g}. Chosen: {chosen}.", fair)
     edge = [name for name, tuning in tuned.items()
             if tuning.learning_rate in (min(t.learning_rate for t in tuning.trials),

@@ -1,4 +1,4 @@
-"""Claims about cost: exact, counted on the meta device when the claim is looked at. Nothing is trained.
+"""Claims about cost: exact, counted on the meta device when the claim is tested. Nothing is trained.
 
 Only :meth:`Cost.find` imports torch.
 """

@@ -1,6 +1,6 @@
 """Claims about how cost grows with resolution, decided from records of the efficiency suite. No torch import.
 
-A claim is looked at in every condition that was measured (batch, precision, compiled or not). It is *supported* or
+A claim is tested in every condition that was measured (batch, precision, compiled or not). It is *supported* or
 *contradicted* where all of them agree; where they do not, or one cannot tell, it is *inconclusive*. An exponent is
 that of pixels: 1 = in proportion, 2 = with their square.
 """

@@ -2,7 +2,7 @@
 
 A verdict is *supported*, *contradicted* or *inconclusive* with the reason, and holds for the data and the budget
 that it was measured on. Claims are tested one by one, each at 5 %. No torch import, but for a claim about cost
-when it is looked at.
+when it is read.
 """
 
 from __future__ import annotations
@@ -177,20 +177,20 @@ def is_relevant(claim: Claim, manifest: Manifest) -> bool:
 def verdicts_for(out: Path, manifest: Manifest, results: Sequence[PartResult]) -> list[Verdict]:
     """Verdicts on every shipped claim that the study in the folder ``out`` bears on."""
     found = (read_claim(name) for name in claim_names())
-    return [judge(claim, manifest, results, out) for claim in found if is_relevant(claim, manifest)]
+    return [evaluate_claim(claim, manifest, results, out) for claim in found if is_relevant(claim, manifest)]
 
 
-def judge(claim: Claim, manifest: Manifest, results: Sequence[PartResult], out: Path | None = None) -> Verdict:
+def evaluate_claim(claim: Claim, manifest: Manifest, results: Sequence[PartResult], out: Path | None = None) -> Verdict:
     """The verdict of one study's results. ``out`` is its folder, for the link into its report."""
     part = next((result for result in results if _is_of(claim, result.part)), None)
     if part is None:
-        return unjudged(claim, f"the study that was run has no part for the suite {claim.file.suite!r}"
+        return unevaluated(claim, f"the study that was run has no part for the suite {claim.file.suite!r}"
                                + (f" at equal {claim.file.matching}" if claim.file.matching else ""))
     involved = _involved(claim, part)
     runs = [run for arm in involved for run in arm.runs.values()]
     link = f"{out}/report.html#claim-{claim.name}" if out is not None else ""
     try:
-        finding = (_scale(claim, part, involved, runs) or _before_the_first_look(manifest, part)
+        finding = (_scale(claim, part, involved, runs) or _before_the_first_analysis(manifest, part)
                    or claim.test.find(Evidence(part, 1 - part.alpha)))
         finding = _uncorrected(manifest, _failed(involved, finding))
     except Missing as missing:
@@ -210,7 +210,7 @@ def scaling_verdict(claim: Claim, scaling: Scaling, out: Path | None = None) -> 
     return _verdict(claim, finding, measured, f"{out}/report.html#claim-{claim.name}" if out and run else "")
 
 
-def unjudged(claim: Claim, why: str = "") -> Verdict:
+def unevaluated(claim: Claim, why: str = "") -> Verdict:
     """The verdict on a claim that nothing here has measured, or that is counted exactly."""
     if claim.exact:
         return _verdict(claim, claim.test.find())
@@ -237,15 +237,16 @@ def _involved(claim: Claim, part: PartResult) -> list:
     return [arm for arm in part.arms if not names or arm.arm.name in names]
 
 
-def _before_the_first_look(manifest: Manifest, part: PartResult) -> Finding | None:
-    """With --seeds auto a claim is judged at looks only, like everything else."""
+def _before_the_first_analysis(manifest: Manifest, part: PartResult) -> Finding | None:
+    """With --seeds auto a claim is evaluated at analyses only, like everything else."""
     if part.alpha:
         return None
-    return Finding("inconclusive", f"too few seeds: the first look is at {manifest.looks.counts[0]}", "", part.seeds)
+    first = manifest.interim_analyses.counts[0]
+    return Finding("inconclusive", f"too few seeds: the first analysis is at {first}", "", part.seeds)
 
 
 def _uncorrected(manifest: Manifest, finding: Finding) -> Finding:
-    """The finding, with what its interval cannot know: that seeds were added after a look that could decide."""
+    """The finding, with what its interval cannot know: that seeds were added after an analysis that could decide."""
     counts = [str(count) for count in manifest.earlier_counts if count >= smallest_n()]
     if not counts or not finding.numbers:
         return finding

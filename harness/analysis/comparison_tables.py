@@ -34,8 +34,9 @@ def make_table(group: Group, columns: Sequence[Column], title: str, name: Callab
     best = {column: _best(group, column) for column in columns}
     rows = tuple((Cell(arm.label, colour=(colours or {}).get(arm.label, "")), Cell(_run_count(arm), len(arm.finished)),
                   *(_cell(group, arm, column, best[column]) for column in columns)) for arm in group.arms)
-    floors = [_range([m.floor for m in _metrics(group, column) if m.floor is not None]) for column in columns]
-    foot = ((Cell("real data (floor)"), Cell(""), *(Cell(text or DASH) for text in floors)),) if any(floors) else ()
+    real_scores = [_range([score for metric in _metrics(group, column)
+                           if (score := metric.real_data_reference) is not None]) for column in columns]
+    foot = ((Cell("real data"), Cell(""), *(Cell(text or DASH) for text in real_scores)),) if any(real_scores) else ()
     return Table(title, tuple(headings), rows, foot=foot)
 
 
@@ -165,8 +166,8 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
         notes.append("A value without ± or brackets comes from one seed and has no interval.")
     if any(_best(group, column) is not None for column in columns):
         notes.append("Bold: best mean of the column. Where intervals overlap, bold does not mean better.")
-    if any(metric.floor is not None for column in columns for metric in _metrics(group, column)):
-        notes.append("real data (floor): what held-out real data scores under the same protocol.")
+    if any(metric.real_data_reference is not None for column in columns for metric in _metrics(group, column)):
+        notes.append("real data: what held-out real data scores under the same protocol.")
     for column in columns:
         if column.note:
             notes.append(f"{column.label}: {column.note}.")

@@ -10,7 +10,7 @@ from harness.stats.intervals import CASES, Interval
 
 
 def conclusion(group: Group) -> str:
-    """Who leads by how much, with interval, n and floor - or that the data cannot tell.
+    """Who leads by how much, with interval, n and the score of real data - or that the data cannot tell.
 
     Arms whose 95 % intervals overlap are not told apart; an arm without an interval is left open.
     """
@@ -55,10 +55,10 @@ def conclusion(group: Group) -> str:
                      f"{_listed(untold[:1], unit)}.")
     if best.method == CASES:
         text += " The interval is over test cases; how far another seed would land is unknown."
-    floors = [metric.floor for arm in group.arms for run in arm.finished
-              if (metric := column.of(run)) is not None and metric.floor is not None]
-    if floors:
-        text += f" Held-out real data scores {format_value(sum(floors) / len(floors))} (floor)."
+    real_scores = [metric.real_data_reference for arm in group.arms for run in arm.finished
+              if (metric := column.of(run)) is not None and metric.real_data_reference is not None]
+    if real_scores:
+        text += f" Held-out real data scores {format_value(sum(real_scores) / len(real_scores))}."
     if column.mark:
         text += f" {column.metric.label} was measured under several protocols; only {column.mark} is ranked here."
     return text + lost_words

@@ -48,7 +48,8 @@ def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
     """One row per run, every number in full precision; units in the headers.
 
     Numbers of different protocol fingerprints never share a column: where a label has several, the
-    fingerprint follows it. A quality number is followed by its ``n``, ``undefined`` and, where known, floor.
+    fingerprint follows it. A quality number is followed by its ``n``, ``undefined`` and, where known,
+    that of real data.
     """
     rows: dict[tuple[str, str], dict] = {}
     numbers: dict[tuple[str, str, str], dict[int, Metric]] = {}  # kind, key, fingerprint -> number of the row -> it
@@ -71,8 +72,8 @@ def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
         if kind == "metrics" and "/" not in key:
             added[f"{name} n"] = _column(found, "n", len(rows)).astype("Int64")
             added[f"{name} undefined"] = _column(found, "undefined", len(rows)).astype("Int64")
-            if any(metric.floor is not None for metric in found.values()):
-                added[f"{name} floor"] = _column(found, "floor", len(rows))
+            if any(metric.real_data_reference is not None for metric in found.values()):
+                added[f"{name} of real data"] = _column(found, "real_data_reference", len(rows))
     frame = pd.DataFrame([*rows.values()])
     return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.ablation.manifest import Manifest, arm_key, read_manifest
-from harness.analysis.arm_change import ArmChange, changes_of, cost_ratios, exact_costs, judge, runs_moved
+from harness.analysis.arm_change import ArmChange, changes_of, cost_ratios, exact_costs, runs_moved, with_verdicts
 from harness.analysis.comparison import data_name, differences, group_runs
 from harness.errors import InputError
 from harness.record import Record
@@ -159,9 +159,9 @@ def _compare(pairs: list[Pair], min_effect: float) -> list[ArmChange]:
     """Every arm of one family, and the verdicts, which depend on how many were tested."""
     found = [(pair, changes_of(pair.a, pair.b)) for pair in pairs]
     headlines = [pair.headline or _first_metric(pair) for pair in pairs]
-    tested = judge([changes[key] for (_, changes), key in zip(found, headlines, strict=True) if key in changes],
+    tested = with_verdicts([changes[key] for (_, changes), key in zip(found, headlines, strict=True) if key in changes],
                    min_effect)
-    others = judge([change for (_, changes), key in zip(found, headlines, strict=True)
+    others = with_verdicts([change for (_, changes), key in zip(found, headlines, strict=True)
                     for change in changes.values() if change.key != key])
     arms = []
     for (pair, changes), key in zip(found, headlines, strict=True):

@@ -44,7 +44,7 @@ def scaling_findings(runs: Sequence[Run], out: Path) -> ScalingFindings | None:
         found = [scaling_verdict(claim, scaling, out) for claim in claims]
     except InputError as error:                    # a broken claim takes no report of measured runs with it
         found = []
-        problems.append(f"claims not judged: {error}")
+        problems.append(f"claims not evaluated: {error}")
     return ScalingFindings(scaling, tuple(map(conclusion, scaling.conditions)),
                            tuple(verdict for verdict in found if verdict.link), tuple(problems))
 

@@ -4,7 +4,8 @@ One part of a study (a suite under a matching) has one primary outcome, and its 
 outcome's comparisons of every arm with the base: p values are Holm's over that family, and a verdict comes
 from them only. A factorial design's effects are a second family, and the tie letters of all pairs a third, each
 with its own Holm. What else is shown (other metrics, time to quality) is not corrected and decides nothing.
-With ``--seeds auto`` all of them hold over all looks together; seeds beyond the last whole look wait for the next.
+With ``--seeds auto`` all of them hold over all analyses together; seeds beyond the last whole analysis wait for the
+next.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from harness.analysis.study_runs import (
     collect,
     curves,
     one_protocol,
-    seen_at_look,
+    seen_at_analysis,
     values,
 )
 from harness.errors import unknown
@@ -53,17 +54,17 @@ def analyse(manifest: Manifest, runs: Sequence[Run]) -> tuple[PartResult, ...]:
 
 def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartResult:
     present = sum(map(len, collected.arms.values()))
-    comparisons, plan, looks = len(part.arms) - 1, None, manifest.looks
-    decisions, level, spent, alpha = {}, LEVEL, ALPHA, ALPHA
-    if looks:
-        collected, looked = seen_at_look(collected, manifest.seeds, looks.counts)
+    comparisons, plan, analyses = len(part.arms) - 1, None, manifest.interim_analyses
+    decisions, level, alpha_spent, alpha = {}, LEVEL, ALPHA, ALPHA
+    if analyses:
+        collected, analysed = seen_at_analysis(collected, manifest.seeds, analyses.counts)
     metric, outcome = _outcome(part, collected)
-    if looks:
-        plan = SequentialPlan(looks.min_seeds, looks.max_seeds, looks.counts, ALPHA, comparisons)
+    if analyses:
+        plan = SequentialPlan(analyses.min_seeds, analyses.max_seeds, analyses.counts, ALPHA, comparisons)
         decisions = plan.decide_family(_in_order(manifest.seeds, part, collected, outcome, metric.direction))
-        spent = alpha = 0.0
-        if looked:
-            level, spent = plan.interval_level(looked), ALPHA * plan.spent_by(looked)
+        alpha_spent = alpha = 0.0
+        if analysed:
+            level, alpha_spent = plan.interval_level(analysed), ALPHA * plan.alpha_spent_by(analysed)
             alpha = (1 - level) * comparisons
     compared = _against_base(part, outcome, metric.direction, level)
     # an arm whose runs are still to come keeps its place in the family: p = 1, not none
@@ -77,7 +78,7 @@ def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartR
         corrected = math.nan if comparison is None or plan or not comparison.test.n else float(adjusted[arm.name])
         arms.append(ArmResult(
             arm, collected.arms[arm.name], mean_interval(outcome[arm.name].values()), comparison, corrected,
-            _verdict(comparison, corrected, decision), *_sight(comparison, comparisons, spent),
+            _verdict(comparison, corrected, decision), *_sight(comparison, comparisons, alpha_spent),
             ties.letters[arm.name] if ties.decidable else "",
             speeds.get(arm.name), decision))
     also_metrics = {key: one_protocol(part, collected.arms, key) for key in part.also}
@@ -88,7 +89,7 @@ def _analyse_part(manifest: Manifest, part: Part, collected: Collected) -> PartR
     missing = len(part.arms) * len(manifest.seeds) - present
     result = PartResult(part, metric, tuple(arms), ties, effects, also,
                         collected.excluded + _undefined(outcome, metric), "", also_metrics,
-                        _correction(manifest, part), level, missing, spent, alpha)
+                        _correction(manifest, part), level, missing, alpha_spent, alpha)
     return replace(result, conclusion=conclusion(result, manifest))
 
 
@@ -119,7 +120,7 @@ def _in_order(seeds: Sequence[int], part: Part, collected: Collected, outcome: M
               direction: str) -> dict[str, list[float]]:
     """Arm -> differences to the base in the order in which the seeds were added; NaN for a failed run.
 
-    They end before the first seed that a run is still missing of: looks count seeds that are in.
+    They end before the first seed that a run is still missing of: analyses count seeds that are in.
     """
     sign = 1 if direction == "higher" else -1
     base, base_runs = outcome[part.base.name], collected.arms[part.base.name]
@@ -141,25 +142,26 @@ def _verdict(comparison: PairedComparison | None, adjusted_p: float, decision: D
     return "better" if side > 0 else "worse" if side < 0 else "undecided"
 
 
-def _sight(comparison: PairedComparison | None, comparisons: int, spent: float) -> tuple[float, float]:
+def _sight(comparison: PairedComparison | None, comparisons: int, alpha_spent: float) -> tuple[float, float]:
     """The difference that is detectable, and the seeds that the one seen would need; NaN below two pairs.
 
-    ``spent``: the error that may be spent by now. At an early look that is less than 5 %, and less is detectable.
+    ``alpha_spent``: the error that may be spent by now. At an early analysis that is less than 5 %, and less is
+    detectable.
     """
     if comparison is None or not comparison.test.n:
         return math.nan, math.nan
     n, sd = comparison.test.n, comparison.sd
-    if not spent or n < smallest_n(spent, comparisons=comparisons):
+    if not alpha_spent or n < smallest_n(alpha_spent, comparisons=comparisons):
         detectable = math.inf
     else:
-        detectable = minimum_detectable_effect(sd, n, alpha=spent, comparisons=comparisons)
+        detectable = minimum_detectable_effect(sd, n, alpha=alpha_spent, comparisons=comparisons)
     return detectable, seeds_needed(comparison.test.mean, sd, alpha=ALPHA, comparisons=comparisons)
 
 
 def _ties(outcome: Mapping[str, Mapping[int, float]], direction: str, alpha: float) -> TieGroups:
     """Tie groups; without letters where testing all pairs would take long. So many letters say little anyway.
 
-    Without letters before the first look, too: then ``alpha`` is 0.
+    Without letters before the first analysis, too: then ``alpha`` is 0.
     """
     pairs, n = math.comb(len(outcome), 2), max(map(len, outcome.values()))
     one_test = 50 + 2 ** (n / 2) / 10 if n <= 30 else 500 * n      # microseconds, as measured on one core
@@ -194,7 +196,7 @@ def _correction(manifest: Manifest, part: Part) -> str:
     comparisons = len(part.arms) - 1
     family = f"{comparisons} comparison{'s' if comparisons > 1 else ''} with {part.base.name}"
     family += ", in this part alone" if len(manifest.parts) > 1 else ""
-    if manifest.looks:
-        counts = ", ".join(map(str, manifest.looks.counts))
-        return f"closed testing over {family} and planned looks at {counts} seeds, 5 % error over all of them"
+    if manifest.interim_analyses:
+        counts = ", ".join(map(str, manifest.interim_analyses.counts))
+        return f"closed testing over {family} and planned analyses at {counts} seeds, 5 % error over all of them"
     return f"Holm over {family}"

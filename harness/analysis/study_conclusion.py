@@ -27,20 +27,21 @@ def conclusion(result: PartResult, manifest: Manifest) -> str:
 
 
 def uncorrected(result: PartResult, manifest: Manifest) -> str:
-    """What the p values cannot know: that seeds were added after a look at results."""
-    # a look at too few seeds to decide anything could not have been stopped at
+    """What the p values cannot know: that seeds were added after results were seen."""
+    # an analysis at too few seeds to decide anything could not have been stopped at
     family = min(result.comparisons, _effect_tests(result) or result.comparisons)
-    looks = [count for count in manifest.earlier_counts if count >= smallest_n(ALPHA, comparisons=family)]
-    return (f"Seeds were added after the results of {listed([str(count) for count in looks])} were seen, which no p "
-            "is corrected for; --seeds auto would be.") if looks else ""
+    analyses = [count for count in manifest.earlier_counts if count >= smallest_n(ALPHA, comparisons=family)]
+    return (f"Seeds were added after the results of {listed([str(count) for count in analyses])} were seen, which no p "
+            "is corrected for; --seeds auto would be.") if analyses else ""
 
 
 def _arms(result: PartResult, manifest: Manifest) -> list[str]:
     arms, base = result.arms[1:], quoted(result.base.arm.name)
     if not result.seeds:
         return [f"Nothing can be said yet: no seed has a finished run of {base} and of another arm."]
-    if manifest.looks and not result.spent:
-        return [f"Nothing is decided before the first look, at {manifest.looks.counts[0]} seeds; this has "
+    if manifest.interim_analyses and not result.alpha_spent:
+        first = manifest.interim_analyses.counts[0]
+        return [f"Nothing is decided before the first analysis, at {first} seeds; this has "
                 f"{result.seeds}.", _so_far(result)]
     needed, family = smallest_n(ALPHA, comparisons=result.comparisons), _count(result.comparisons, "comparison")
     if result.seeds < needed and not any(arm.decision for arm in arms):
@@ -76,24 +77,25 @@ def _reason(result: PartResult, manifest: Manifest, arm: ArmResult) -> str:
     family = _count(result.comparisons, "comparison")
     if arm.decision is None:
         return _p_words(arm.adjusted_p) + (f" after Holm over {family}" if result.comparisons > 1 else "")
-    return (f"decided at the look of {arm.decision.seeds} seeds, at 5 % error over {family} and "
-            f"{_count(len(manifest.looks.counts), 'look')}")
+    return (f"decided at the analysis at {arm.decision.seeds} seeds, at 5 % error over {family} and "
+            f"{len(manifest.interim_analyses.counts)} planned analyses")
 
 
 def _undecided(result: PartResult, arms: list[ArmResult]) -> list[str]:
-    base, needed = quoted(result.base.arm.name), smallest_n(result.spent, comparisons=result.comparisons)
+    base, needed = quoted(result.base.arm.name), smallest_n(result.alpha_spent, comparisons=result.comparisons)
     untested = [arm for arm in arms if not arm.comparison.test.n]
     same = [arm for arm in arms if arm.comparison.test.n and not any(arm.comparison.pairs.values)]
     short = [arm for arm in arms if 0 < arm.comparison.test.n < needed and arm not in same]
     tied = [arm for arm in arms if arm not in untested + same + short]
-    later = min((arm.decision.next_look for arm in arms if arm.decision and arm.decision.next_look), default=None)
+    later = min((arm.decision.next_analysis for arm in arms if arm.decision and arm.decision.next_analysis),
+                default=None)
     sentences = []
     if tied:
         pairs = [arm.comparison.test.n for arm in tied]
         seeds = f"{min(pairs)} to {max(pairs)}" if min(pairs) < max(pairs) else f"{pairs[0]}"
         sentences.append(f"{_names(tied)} cannot be told apart from {base}: a difference under "
                          f"{amount(result, max(arm.detectable for arm in tied))} could well go unseen with {seeds} "
-                         f"seeds (power 80 %){f'; the next look is at {later} seeds' if later else ''}.")
+                         f"seeds (power 80 %){f'; the next analysis is at {later} seeds' if later else ''}.")
     if same:
         sentences.append(f"{_names(same)} scored exactly what {base} did on every seed.")
     if short:
@@ -101,7 +103,7 @@ def _undecided(result: PartResult, arms: list[ArmResult]) -> list[str]:
         told = "; ".join(f"{quoted(arm.arm.name)} is {_difference(result, arm)} over {_seeds(arm.comparison.test.n)}"
                          for arm in short[:NAMED])
         more = f"; {len(short) - NAMED} more" if len(short) > NAMED else ""
-        next_one = f"; the next look is at {later} seeds" if later else ""
+        next_one = f"; the next analysis is at {later} seeds" if later else ""
         sentences.append(f"Not to be decided with so few seeds, as {needed} are needed for {family}: {told}{more}"
                          f"{next_one}.")
     if untested:
@@ -175,19 +177,20 @@ def _effect_tests(result: PartResult) -> int:
 def _factors(result: PartResult, manifest: Manifest) -> list[str]:
     """Main effects and interactions that hold after Holm, and those that cannot be told from none.
 
-    With looks, each look tests them at what it adds to the error, so that 5 % holds over all looks.
+    With analyses, each analysis tests them at what it adds to the error, so that 5 % holds over all analyses.
     """
     effects = result.effects.effects
     family, n = _effect_tests(result), effects[0].interval.n
-    if manifest.looks and not result.alpha:
-        return [f"Nothing is decided before the first look, at {manifest.looks.counts[0]} seeds; "
+    if manifest.interim_analyses and not result.alpha:
+        return [f"Nothing is decided before the first analysis, at {manifest.interim_analyses.counts[0]} seeds; "
                 f"{_count(n, 'seed')} {'has' if n == 1 else 'have'} every run."]
     needed = smallest_n(result.alpha, comparisons=family)
     if n < needed:
         return [f"No effect can be decided yet: {needed} seeds are needed for {_count(family, 'effect')}; "
                 f"{_count(n, 'seed')} {'has' if n == 1 else 'have'} every run."]
     decided = [effect for effect in effects if effect.adjusted_p <= result.alpha]
-    level, bar = 100 * (1 - result.alpha), f", against {result.alpha:.2g} at this look" if manifest.looks else ""
+    level = 100 * (1 - result.alpha)
+    bar = f", against {result.alpha:.2g} at this analysis" if manifest.interim_analyses else ""
     sentences = [f"{_effect(result, effect)} ({level:.4g} % interval {_bounds(effect.interval)}, {_count(n, 'seed')}, "
                  f"{_p_words(effect.adjusted_p)} after Holm over {_count(family, 'effect')}{bar}){_aliases(effect)}."
                  for effect in decided]

@@ -93,7 +93,7 @@ def study_findings(out: Path, manifest: Manifest, runs: Sequence[Run]) -> StudyF
     try:
         claims, problems = tuple(verdicts_for(out, manifest, results)), ()
     except InputError as error:                    # a broken claim takes no report of measured runs with it
-        claims, problems = (), (f"claims not judged: {error}",)
+        claims, problems = (), (f"claims not evaluated: {error}",)
     return StudyFindings(manifest, tuple(parts), statements, claims, others, problems)
 
 

@@ -29,10 +29,10 @@ class ArmResult:
     interval: Interval                             # mean of the outcome, 95 %
     comparison: PairedComparison | None
     adjusted_p: float                              # Holm over the part's arms; NaN for the base, without pairs, and
-                                                   # with --seeds auto, where the plan of looks decides
+                                                   # with --seeds auto, where the plan of analyses decides
     verdict: Verdict
     detectable: float                              # at this n, 80 % power, Holm's first step; in the metric's unit.
-                                                   # With looks, at what the looks so far may spend
+                                                   # With analyses, at what the analyses so far may spend
     needed: float                                  # seeds to decide a difference as large as the one that was seen
     letters: str                                   # tie letters; "" where no pair could be told apart, or pairs are
                                                    # too many to test
@@ -56,8 +56,8 @@ class PartResult:
     correction: str = ""                           # what the p values or decisions are corrected for, in words
     level: float = LEVEL                           # of the intervals of differences
     missing: int = 0                               # runs that were planned and are not there
-    spent: float = ALPHA                           # error that may be spent so far; with looks less, 0 before the first
-    alpha: float = ALPHA                           # of ties, effects and claims: what the last look adds to ``spent``
+    alpha_spent: float = ALPHA                     # that may be spent so far; with analyses less, 0 before the first
+    alpha: float = ALPHA                           # of ties, effects, claims: what the last analysis adds to that
 
     @property
     def base(self) -> ArmResult:

@@ -75,23 +75,23 @@ def collect(part: Part, keyed: Mapping[str, list[Run]], seeds: Sequence[int] | N
     return Collected(arms, excluded)
 
 
-def seen_at_look(collected: Collected, seeds: Sequence[int], counts: Sequence[int]) -> tuple[Collected, int]:
-    """The runs of the last whole look, and its number of seeds: what is seen between two looks decides nothing.
+def seen_at_analysis(collected: Collected, seeds: Sequence[int], counts: Sequence[int]) -> tuple[Collected, int]:
+    """The runs of the last whole analysis, and its number of seeds: what is seen between two analyses decides nothing.
 
-    ``seeds`` in the order in which they were added; ``counts`` = seeds at each look. A look is whole once every
+    ``seeds`` in the order in which they were added; ``counts`` = seeds at each analysis. One is whole once every
     arm has a run of each of its seeds, whatever its status. Before the first all runs are shown, and 0 is said.
     """
     whole = 0
     while whole < len(seeds) and all(seeds[whole] in runs for runs in collected.arms.values()):
         whole += 1
-    looked = max((count for count in counts if count <= whole), default=0)
-    if not looked:
+    analysed = max((count for count in counts if count <= whole), default=0)
+    if not analysed:
         return collected, 0
-    seen, later = set(seeds[:looked]), next((count for count in counts if count > looked), looked)
+    seen, later = set(seeds[:analysed]), next((count for count in counts if count > analysed), analysed)
     arms = {name: {seed: run for seed, run in runs.items() if seed in seen} for name, runs in collected.arms.items()}
-    waiting = [seed for seed in seeds[looked:] if any(seed in runs for runs in collected.arms.values())]
-    told = [f"seed {seed}: waits for the look at {later} seeds" for seed in waiting]
-    return Collected(arms, collected.excluded + told), looked
+    waiting = [seed for seed in seeds[analysed:] if any(seed in runs for runs in collected.arms.values())]
+    told = [f"seed {seed}: waits for the analysis at {later} seeds" for seed in waiting]
+    return Collected(arms, collected.excluded + told), analysed
 
 
 def _reason(run: Run) -> str:

@@ -30,13 +30,13 @@ MATCHED = {"params": "parameters", "macs": "macs", "latency": "step_ms"}
 def arms_table(result: PartResult, group: Group | None, colours: Mapping[str, str]) -> Table:
     """One row per arm, the base first: outcome, difference to the base, p, verdict, ties, what n can see, cost."""
     costs = [] if group is None else [column for key in COSTS for column in group.select("cost") if column.key == key]
-    metric, looks = result.metric, any(arm.decision for arm in result.arms)
+    metric, analyses = result.metric, any(arm.decision for arm in result.arms)
     unit = f" ({metric.unit})" if metric.unit else ""
     headings = (
         Heading("arm", words=True), Heading("verdict", words=True, choose=True), Heading("change", words=True),
         Heading("seeds"), Heading(f"{metric.label}{unit}{ARROWS[metric.direction]}", "mean ± 95 %"),
         Heading("difference", "to the base"), Heading("interval", f"{100 * result.level:.3g} %"),
-        Heading("p", "one look, not corrected" if looks else f"Holm, {_tests(result.comparisons)}"),
+        Heading("p", "one analysis, not corrected" if analyses else f"Holm, {_tests(result.comparisons)}"),
         Heading("ties", words=True, choose=True), Heading("detectable", "at this n"),
         Heading("seeds needed", "for this gap"),
         *(Heading(cost.label, _cost_unit(cost), edge=i == 0) for i, cost in enumerate(costs)))
@@ -95,20 +95,21 @@ def _tests(count: int) -> str:
 
 
 def _notes(result: PartResult) -> list[str]:
-    metric, looks = result.metric, any(arm.decision for arm in result.arms)
+    metric, analyses = result.metric, any(arm.decision for arm in result.arms)
     turned = "the base minus the arm" if metric.direction == "lower" else "the arm minus the base"
     methods = {arm.comparison.interval.method for arm in result.arms if arm.comparison and
                arm.comparison.interval.exists}
     notes = ["mean ± 95 %: half-width of the Student-t interval over seeds. "
              f"difference: {turned}, paired by seed, so that positive is better"
              + (f"; interval: {listed(sorted(methods), None)}." if methods else "; too few seeds for an interval."),
-             "p: exact two-sided sign-flip test over paired seeds" + (", of the last look alone." if looks else ".")
+             "p: exact two-sided sign-flip test over paired seeds"
+             + (", of the last analysis alone." if analyses else ".")
              + f" Decisions about {metric.label}: {result.correction}."]
     if any(math.isinf(arm.detectable) for arm in result.arms):
         notes.append("detectable none: with so few seeds no difference, however large, could be decided.")
     notes.append("detectable: the smallest true difference that this many seeds find with 80 % chance under the "
                  "correction; seeds needed: how many would find a difference as large as the one seen.")
-    share = f", at the {100 * result.alpha:.2g} % error that this look adds" if looks else ""
+    share = f", at the {100 * result.alpha:.2g} % error that this analysis adds" if analyses else ""
     notes.append(f"ties: two arms share a letter where no test of all pairs (Holm{share}) tells them apart."
                  if any(arm.letters for arm in result.arms) else
                  "ties: not shown; over all pairs of arms, these seeds are too few to tell any two apart (Holm)."
@@ -140,8 +141,8 @@ def effects_table(result: PartResult) -> Table | None:
              "averaged over the settings of the others; an interaction is how much one's effect changes with the "
              "other. Sign-flip test over seeds; Holm over this table."]
     if any(arm.decision for arm in result.arms):
-        notes.append(f"This look tests them at the {100 * result.alpha:.2g} % error that it adds, so that 5 % holds "
-                     "over all looks.")
+        notes.append(f"This analysis tests them at the {100 * result.alpha:.2g} % error that it adds, so that 5 % "
+                     "holds over all analyses.")
     if found.fraction < 1:
         notes.append(f"A fraction of {found.fraction:.3g} of all combinations was run.")
     if found.inestimable:

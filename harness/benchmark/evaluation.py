@@ -16,7 +16,7 @@ from harness.metrics.classifier import classifier_extractor
 from harness.plan import same_seed
 
 MOST_RUNS = 3                                      # each takes a minute and more
-JUDGED, WHOLE = "evaluation", "whole run"
+EVALUATED, WHOLE = "evaluation", "whole run"
 GOAL = 0.15
 
 
@@ -27,7 +27,7 @@ def run(asked: BenchmarkOptions, profile: str = "quick", *, how: Execution = LOC
     """
     default = DefaultRun.of(asked, profile)
     runs = min(asked.rounds or 1, MOST_RUNS)
-    seconds: dict[str, list[float]] = {JUDGED: [], WHOLE: []}
+    seconds: dict[str, list[float]] = {EVALUATED: [], WHOLE: []}
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "classifier"
         asked.say("training the classifier whose features are compared")
@@ -47,13 +47,13 @@ def run(asked: BenchmarkOptions, profile: str = "quick", *, how: Execution = LOC
             record = execute([spec], default.data, out, how=how, listener=hear)[0]
             if record.status != "ok":
                 raise RuntimeError(f"the run ended as {record.status}: {record.error}")
-            seconds[JUDGED].append(moments["done"] - moments["judging"])
+            seconds[EVALUATED].append(moments["done"] - moments["evaluating"])
             seconds[WHOLE].append(moments["done"] - moments["start"])
-    labels = {JUDGED: "features, FID, KID, precision, recall, label agreement",
+    labels = {EVALUATED: "features, FID, KID, precision, recall, label agreement",
               WHOLE: f"whole run, {default.spec.train.precision}"}
     contestants = {name: Contestant(label=labels[name], seconds=seconds[name]) for name in labels}
     trial = Trial(name="run", contestants=contestants,
-                  comparisons=[compared("share", JUDGED, WHOLE, contestants, goal=GOAL)])
+                  comparisons=[compared("share", EVALUATED, WHOLE, contestants, goal=GOAL)])
     samples = min(default.settings.samples, len(default.data.test))
     return Contest(
         name="evaluation", trials=[trial],

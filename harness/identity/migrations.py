@@ -11,16 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SCHEMA = 1                                         # of the records that this version writes
-
-# schema -> what makes a record (as JSON) of the next one out of one of this; it may change its argument.
-# Schema 1 was the first, so there is none yet.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-
+SCHEMA = 2                                         # of the records that this version writes
 
 # What the pictures were that the two suites of before roles drew, by their names.
 ROLES = {"images.png": "input", "truth.png": "truth", "prediction.png": "output", "samples.png": "output",
          "real.png": "reference"}
+
+
+def renamed(fields: Any, names: Mapping[str, str]) -> Any:
+    """Return a JSON object with ``names`` (old -> new) for its fields; what is no object as it is."""
+    return {names.get(name, name): value for name, value in fields.items()} if isinstance(fields, Mapping) else fields
+
+
+def current_spec(fields: Any) -> Any:
+    """Return a spec's JSON of schema 1 with the field names of schema 2."""
+    return renamed(fields, {"judged": "evaluate_on_test"})
+
+
+def _names_and_roles(content: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 -> 2: the field's terms for what a spec and a metric hold, and a role for each picture."""
+    if "spec" in content:
+        content["spec"] = current_spec(content["spec"])
+    for kind in ("metrics", "cost"):
+        if isinstance(content.get(kind), Mapping):
+            content[kind] = {key: renamed(metric, {"floor": "real_data_reference"})
+                             for key, metric in content[kind].items()}
+    return _with_roles(content)
+
+
+# schema -> what makes a record (as JSON) of the next one out of one of this; it may change its argument.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _names_and_roles}
 
 
 class SchemaError(ValueError):
@@ -54,7 +74,7 @@ def migrated(content: Any, schema: int = SCHEMA) -> dict[str, Any]:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise SchemaError(f"could not be brought from schema {step} to {step + 1}: "
                               f"{type(error).__name__}: {error}") from error
-    return _with_roles(content)
+    return content
 
 
 def _with_roles(content: dict[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def tie_error(n: int, arms: int, studies: int) -> Row:
 
 
 def sequential_error(plan: SequentialPlan, studies: int, *, real: int = 0, corrected: bool = True) -> Row:
-    """How often any arm that does not differ from the base is decided at any look, when looking never stops early."""
+    """How often any arm that does not differ from the base is decided at any analysis, when no analysis stops early."""
     random, hits = np.random.default_rng([SEED, *plan.counts, real]), 0
     for _ in range(studies):
         rows = _arms_against_base(random, plan.max_seeds, plan.comparisons, real)[real:]
@@ -116,8 +116,8 @@ def sequential_error(plan: SequentialPlan, studies: int, *, real: int = 0, corre
         else:
             hits += any(sign_flip_test(row[:n]).p <= 0.05 for row in rows for n in plan.counts)
     limits = (0, 0.05) if corrected else ()
-    return share("any false decision over looks and arms", f"looks at {plan.counts}; arms: {plan.comparisons}, "
-                 f"truly different: {real}; {'SequentialPlan' if corrected else 'p <= .05 at each look'}",
+    return share("any false decision over analyses and arms", f"analyses at {plan.counts}; arms: {plan.comparisons}, "
+                 f"truly different: {real}; {'SequentialPlan' if corrected else 'p <= .05 at each analysis'}",
                  plan.max_seeds, hits, studies, *limits)
 
 
@@ -130,9 +130,9 @@ def sequential_power(plan: SequentialPlan, effect: float, studies: int) -> Itera
         hits += stop is not None
         used.append(stop or plan.max_seeds)
         fixed += sign_flip_test(values).p <= plan.alpha / plan.comparisons
-    setting = f"effect {effect:g} SD; comparisons: {plan.comparisons}; looks at {plan.counts}"
+    setting = f"effect {effect:g} SD; comparisons: {plan.comparisons}; analyses at {plan.counts}"
     yield share("power of a true effect", f"{setting}; SequentialPlan", plan.max_seeds, hits, studies)
-    yield share("power of a true effect", f"{setting}; all seeds, one look", plan.max_seeds, fixed, studies)
+    yield share("power of a true effect", f"{setting}; all seeds, one analysis", plan.max_seeds, fixed, studies)
     yield Row("seeds used on average", f"{setting}; SequentialPlan", plan.max_seeds, studies, float(np.mean(used)),
               math.nan, math.nan, float(np.std(used) / math.sqrt(studies)))
 
@@ -184,8 +184,8 @@ def simulate(studies: int = STUDIES) -> Iterator[Row]:
     yield sequential_error(SequentialPlan(8, 20, 13, comparisons=5), few)
     yield sequential_error(SequentialPlan(6, 13, 8), studies, corrected=False)
     yield sequential_error(SequentialPlan(8, 13, 6, comparisons=5), studies, corrected=False)
-    for comparisons, looks, effect in itertools.product((1, 5), (3, 6), (1.0, 1.5)):
-        yield from sequential_power(SequentialPlan(8, 13, looks, comparisons=comparisons), effect, few)
+    for comparisons, analyses, effect in itertools.product((1, 5), (3, 6), (1.0, 1.5)):
+        yield from sequential_power(SequentialPlan(8, 13, analyses, comparisons=comparisons), effect, few)
     for n, comparisons in itertools.product((6, 8, 10, 12, 13, 16, 20), (1, 5)):
         if n >= smallest_n(comparisons=comparisons):
             yield power_at_stated_effect(n, comparisons, studies)

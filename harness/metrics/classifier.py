@@ -1,4 +1,4 @@
-"""A small classifier of one data set: feature extractor for FID without Inception, and judge of labels.
+"""A small classifier of one data set: feature extractor for FID without Inception, and the classes of samples.
 
 Inception's weights cannot be had everywhere, and say little about 8x8 grey images. This network is trained
 once on the data set's training split (real labels, or which of four rotations where there are none), cached
@@ -111,7 +111,7 @@ def _trained(dataset: Dataset, cache: Path, seed: int, device: str | torch.devic
 def label_agreement(generated, labels, extractor: Classifier, *, device: str | torch.device = "cpu") -> Metric:
     """Share of ``generated`` (N, C, H, W) uint8 in which the classifier sees the asked-for ``labels`` (N,).
 
-    Its floor is the classifier's accuracy on real test images: what perfect samples would score.
+    Its ``real_data_reference`` is the classifier's accuracy on real test images: what perfect samples would score.
     """
     assert extractor.labelled and len(generated) == len(labels)
     agreed = extractor.predict(generated, device) == np.asarray(labels)
@@ -119,7 +119,7 @@ def label_agreement(generated, labels, extractor: Classifier, *, device: str | t
         value=float(agreed.mean()), label=f"label agreement ({extractor.name})", unit="", direction="higher",
         protocol={"classifier": extractor.name, "weights_hash": extractor.weights_hash,
                   "classifier_test_accuracy": extractor.test_accuracy},
-        n=len(agreed), floor=extractor.test_accuracy)
+        n=len(agreed), real_data_reference=extractor.test_accuracy)
 
 
 class SmallCNN(nn.Module):

@@ -70,20 +70,20 @@ class Extractor:
 
 def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int = 0,
              device: str | torch.device = "cpu", cache: Path | None = None) -> dict[str, Metric]:
-    """FID, KID, precision and recall of ``generated`` against ``reference``, each with its floor.
+    """FID, KID, precision and recall of ``generated`` against ``reference``, each beside the score of real data.
 
     Parameters
     ----------
     generated, reference, held_out
         uint8 images (N, C, H, W), C = 1 or 3: arrays, tensors or a split's images, read block by block.
-        ``reference`` is the training split. The floor of each metric is the score of as many images of ``held_out``
+        ``reference`` is the training split. Each ``real_data_reference`` is the score of as many images of ``held_out``
         (real, from the test split) as were generated. A sampler's NaN must be caught before it is quantised:
         uint8 cannot carry it.
     seed
         Draws the held-out images, the KID subsets, and the part of the reference that precision and recall
         use. It is no part of the protocol, but leave it alone between arms, so that they share the draws.
     cache
-        A folder in which features of the reference and the floors are kept by content; None keeps nothing.
+        A folder that keeps features of the reference and scores of real data by content; None keeps nothing.
 
     Returns ``fid``, ``kid`` (unscaled), ``precision``, ``recall``. Precision and recall are computed with as
     many reference images as generated ones, as in the paper: unequal sets bias one against the other.
@@ -95,7 +95,7 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
     counts = [len(each.images) for each in images]
     n = counts[0]
     if n > counts[2]:
-        raise InputError(f"the floor needs as many held-out real images as generated ones: {n} generated, "
+        raise InputError(f"the score of real data needs as many held-out images as were generated: {n} generated, "
                          f"{counts[2]} held out; generate at most {counts[2]}")
     if min(counts) < MIN_IMAGES:
         raise InputError(f"FID, KID, precision and recall need at least {MIN_IMAGES} images in each set, got "
@@ -106,7 +106,7 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
     scores = _scores(extractor.features(generated.images, device), references, seed)
     drawn = _draw(counts[2], n, seed)
     version = {"statistics": "float64", "torch_fidelity": torch_fidelity.__version__}
-    floor = real.scores({"held_out": held_out.digest, "n": n, "seed": seed, **version},
+    real_data = real.scores({"held_out": held_out.digest, "n": n, "seed": seed, **version},
                         lambda: _scores(extractor.features(stack(held_out.images, drawn), device), references, seed))
     protocol = {
         **extractor.identity, **version, "n": n, "reference": "train", "n_reference": counts[1],
@@ -122,7 +122,7 @@ def fidelity(generated, reference, held_out, extractor: Extractor, *, seed: int 
     return {
         name: Metric(value=scores[name], label=f"{title} ({extractor.name})", unit="", direction=direction,
                      protocol=protocol | extra[name], n=n, undefined=0 if np.isfinite(scores[name]) else n,
-                     floor=floor[name])
+                     real_data_reference=real_data[name])
         for name, (_, title, direction) in KEYS.items()}
 
 

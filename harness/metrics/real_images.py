@@ -34,7 +34,7 @@ class RealImages:
 
     def scores(self, of: dict, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
         """What held-out images score; ``of`` says which they are and how many, and what computed it."""
-        return self._remembered(f"floor-{digest({**self.key, **of})}.json", compute, json.loads,
+        return self._remembered(f"reference-{digest({**self.key, **of})}.json", compute, json.loads,
                                 lambda found: json.dumps(found).encode())
 
     def _remembered(self, name: str, compute: Callable, read: Callable, write: Callable):

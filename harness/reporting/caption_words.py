@@ -1,4 +1,4 @@
-"""What figures say in words: floors, which intervals are drawn, how many arms are left out. No torch import."""
+"""Words of figures' captions: scores of real data, intervals drawn, arms left out. No torch import."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from harness.analysis.comparison import Column, Group
 from harness.stats.intervals import NONE
 
 
-def floor_of(group: Group, column: Column) -> float | None:
-    found = [metric.floor for arm in group.arms for metric in arm.metrics(column) if metric.floor is not None]
+def real_data_score(group: Group, column: Column) -> float | None:
+    found = [score for arm in group.arms for metric in arm.metrics(column)
+             if (score := metric.real_data_reference) is not None]
     return float(np.mean(found)) if found else None
 
 
@@ -23,8 +24,8 @@ def interval_words(methods: set[str]) -> str:
     return f"Lines are 95 % intervals ({'; '.join(found)}).{partly}"
 
 
-def floor_words(floors: Sequence[float | None]) -> str:
-    return "" if all(floor is None for floor in floors) else " Dashed: what held-out real data scores (floor)."
+def real_data_words(scores: Sequence[float | None]) -> str:
+    return "" if all(score is None for score in scores) else " Dashed: what held-out real data scores."
 
 
 def cut_words(shown: int, group: Group) -> str:

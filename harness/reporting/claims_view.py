@@ -18,11 +18,11 @@ from harness.analysis.claims import (
     Claim,
     Verdict,
     claim_names,
+    evaluate_claim,
     is_relevant,
-    judge,
     read_claim,
     scaling_verdict,
-    unjudged,
+    unevaluated,
 )
 from harness.analysis.scaling import TABLE, Scaling, scaling_of
 from harness.analysis.study_analysis import analyse
@@ -57,11 +57,11 @@ class StudyFolder:
     def is_relevant(self, claim: Claim) -> bool:
         return is_relevant(claim, self.manifest)
 
-    def judge(self, claim: Claim) -> Verdict:
+    def evaluate(self, claim: Claim) -> Verdict:
         try:
-            return judge(claim, self.manifest, self.results, self.out)
+            return evaluate_claim(claim, self.manifest, self.results, self.out)
         except InputError as error:                # its runs were measured in ways that cannot be compared
-            return unjudged(claim, f"{self.out}: {error}")
+            return unevaluated(claim, f"{self.out}: {error}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class EfficiencyFolder:
     def is_relevant(self, claim: Claim) -> bool:
         return claim.about_scaling
 
-    def judge(self, claim: Claim) -> Verdict:
+    def evaluate(self, claim: Claim) -> Verdict:
         return scaling_verdict(claim, self.scaling, self.out)
 
 
@@ -120,9 +120,9 @@ def runs_of(out: Path) -> list[Run]:
 
 def verdict_on(claim: Claim, results: Sequence[StudyFolder | EfficiencyFolder]) -> tuple[Verdict, list[Verdict]]:
     """The verdict of the results with most seeds, the newest among equals; and those of the others."""
-    found = [(one, one.judge(claim)) for one in results if one.is_relevant(claim)]
+    found = [(one, one.evaluate(claim)) for one in results if one.is_relevant(claim)]
     if not found:
-        return unjudged(claim), []
+        return unevaluated(claim), []
     found.sort(key=lambda pair: (pair[1].n, pair[0].newest), reverse=True)
     return found[0][1], [verdict for _, verdict in found[1:]]
 

@@ -196,5 +196,5 @@ def seeds_words(found: StudyFindings | None) -> str:
     if found is None:
         return ""
     manifest = found.manifest
-    added = f", added until decided, at most {manifest.looks.max_seeds}" if manifest.looks else ""
+    added = f", added until decided, at most {manifest.interim_analyses.max_seeds}" if manifest.interim_analyses else ""
     return f"{len(manifest.seeds)} seeds{added}"

@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from harness.analysis.comparison import Arm, Column, Group
 from harness.analysis.comparison_tables import caption_of, of_suite, prefixed, summarised
 from harness.formatting import scale, short
-from harness.reporting.caption_words import cut_words, floor_of, floor_words, interval_words
+from harness.reporting.caption_words import cut_words, interval_words, real_data_score, real_data_words
 from harness.reporting.label_placement import place_labels, spread
 from harness.run_files import read_columns
 
@@ -113,8 +113,8 @@ def quality_cost(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] |
     axes = figure.add_subplot()
     axes.set_xscale("log")
     xs, means = [x for _, x, _ in points], [y.mean for _, _, y in points]
-    floor = floor_of(group, quality)
-    _quality_limits(axes, quality, means + ([] if floor is None else [floor]))
+    real_score = real_data_score(group, quality)
+    _quality_limits(axes, quality, means + ([] if real_score is None else [real_score]))
     axes.set_xlim(min(xs) / 1.35, max(xs) * 1.35)
     for arm, x, y in points:
         style = styles[arm.label]
@@ -122,16 +122,16 @@ def quality_cost(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] |
             reach = [[y.mean - y.low], [y.high - y.mean]]
             axes.errorbar(x, y.mean, yerr=reach, color=style.colour, capsize=3, lw=1.3)
         axes.plot(x, y.mean, style.marker, color=style.colour, ms=7, mec="none")
-    if floor is not None:
-        axes.axhline(floor, color=INK, lw=1, ls="--", alpha=0.7)
-        axes.annotate("real data (floor)", (1, floor), (-2, 3), xycoords=("axes fraction", "data"), ha="right",
+    if real_score is not None:
+        axes.axhline(real_score, color=INK, lw=1, ls="--", alpha=0.7)
+        axes.annotate("real data", (1, real_score), (-2, 3), xycoords=("axes fraction", "data"), ha="right",
                       textcoords="offset points", fontsize=8, alpha=0.8)
     _cost_axis(axes, cost)
     axes.set_ylabel(axis_label(quality) + (" · log" if axes.get_yscale() == "log" else ""))
     axes.grid(alpha=0.15, color=INK, lw=0.6)
     place_labels(axes, [(x, y.mean, short(arm.label)) for arm, x, y in points],
                  [(x, y.low, y.high) for _, x, y in points if y.exists])
-    words = interval_words({y.method for *_, y in points}) + floor_words([floor])
+    words = interval_words({y.method for *_, y in points}) + real_data_words([real_score])
     return figure, f"{quality.label} against {cost.label}. {words}{cut_words(len(points), group)}"
 
 
@@ -148,16 +148,16 @@ def bars(group: Group, styles: dict[str, Style]) -> tuple[Figure, str] | None:
         _bar_panel(axes, group, arms, column, styles)
         axes.set_yticks(range(len(arms)), [short(arm.label) for arm in arms] if i % across == 0 else [])
     words = interval_words({group.intervals[arm.label, column].method for arm in arms for column in columns})
-    words += floor_words([floor_of(group, column) for column in columns])
+    words += real_data_words([real_data_score(group, column) for column in columns])
     return figure, f"{caption_of(group)}. A dot is one seed. {words}{cut_words(len(arms), group)}"
 
 
 def _bar_panel(axes: Axes, group: Group, arms: list[Arm], column: Column, styles: dict[str, Style]) -> None:
-    floor, unit, factor = floor_of(group, column), column.metric.unit, 1.0
+    real_score, unit, factor = real_data_score(group, column), column.metric.unit, 1.0
     if prefixed(column):                           # one prefix for all bars
         means = [group.intervals[arm.label, column].mean for arm in arms]
         factor, unit = scale(max(filter(math.isfinite, means), default=math.nan), unit)
-    largest, widest = floor or 0.0, 0.0
+    largest, widest = real_score or 0.0, 0.0
     for y, arm in enumerate(arms):
         interval, values = group.intervals[arm.label, column], [factor * value for value in arm.values(column)]
         low, mean, high = (factor * value for value in (interval.low, interval.mean, interval.high))
@@ -168,8 +168,8 @@ def _bar_panel(axes: Axes, group: Group, arms: list[Arm], column: Column, styles
                   mec="none", alpha=0.55)
         largest = max([largest, *(value for value in values if math.isfinite(value))])
         widest = max(widest, high if interval.exists else 0)
-    if floor is not None:
-        axes.axvline(floor, color=INK, lw=1, ls="--", alpha=0.7)
+    if real_score is not None:
+        axes.axvline(real_score, color=INK, lw=1, ls="--", alpha=0.7)
     # the wide interval of two seeds is cut rather than all bars made short
     axes.set_xlim(0, max(1.06 * largest, min(1.03 * widest, 1.3 * largest)) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(4))

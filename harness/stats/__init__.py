@@ -1,1 +1,1 @@
-"""Statistics of ablations, without torch: intervals, paired tests, power, ties, factors, sequential looks."""
+"""Statistics of ablations, without torch: intervals, paired tests, power, ties, factors, sequential analyses."""

@@ -1,4 +1,4 @@
-"""Suites, one file each: what is trained, how it is judged. The file's name is the suite's name.
+"""Suites, one file each: what is trained, how it is evaluated. The file's name is the suite's name.
 
 A file defines (the names in capitals are literals, read without importing it)
 
@@ -14,7 +14,7 @@ A file defines (the names in capitals are literals, read without importing it)
 ``example_inputs(data, settings, batch_size, device) -> tuple``: tensors of the shapes trained on, for counting;
 ``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, in a run that
     starts while another one trains;
-``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, judge and draw.
+``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, evaluate and draw.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Job:
 class Outcome:
     """What a suite gives back. ``metrics``' first entry is the headline."""
 
-    model: Any                                     # the weights that were judged
+    model: Any                                     # the weights that were evaluated
     metrics: dict[str, Metric] = field(default_factory=dict)
     cost: dict[str, Metric] = field(default_factory=dict)
     curves: list[tuple[int, float, str, float]] = field(default_factory=list)  # (step, seconds, name, value)

@@ -32,7 +32,7 @@ SHEET_ROWS = 4          # rows of the sheet of samples; one column per class
 
 
 class Settings(Frozen):
-    """What is trained, how it is sampled, how it is judged."""
+    """What is trained, how it is sampled, how it is evaluated."""
 
     timesteps:           int = Field(1000, gt=0)   # of the noise schedule
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -134,7 +134,7 @@ def asked_labels(split: Split, count: int) -> np.ndarray:
 
 def prepare(spec: RunSpec, settings: Settings, data: Dataset, runtime: Runtime, cache: Path) -> None:
     """Train the feature extractor that runs share, while others train their networks; none waits for it here."""
-    if spec.judged and settings.extractor == "classifier":
+    if spec.evaluate_on_test and settings.extractor == "classifier":
         runtime.progress(stage="feature extractor")
         train_ahead(data, cache, device=str(runtime.accelerator.device))
 
@@ -142,7 +142,7 @@ def prepare(spec: RunSpec, settings: Settings, data: Dataset, runtime: Runtime, 
 def run(job: Job) -> Outcome:
     """Train a noise predictor on the train split, sample from it, compare samples with real images.
 
-    A trial, whose spec is not ``judged``, ends before sampling.
+    A trial, whose spec is not ``evaluate_on_test``, ends before sampling.
     """
     spec, settings, data, device = job.spec, job.settings, job.data, job.runtime.accelerator.device
     classes = num_classes(data)
@@ -163,7 +163,7 @@ def run(job: Job) -> Outcome:
     outcome = Outcome(model=trained.model, curves=trained.curves)
     outcome.cost |= costs.training_speed(trained, spec.train, data.image_size)
     outcome.cost["peak_memory_bytes"] = memory
-    if not spec.judged:
+    if not spec.evaluate_on_test:
         return outcome
 
     count = min(settings.samples, len(data.test))
@@ -172,9 +172,9 @@ def run(job: Job) -> Outcome:
         generated, outcome.cost["sampling_images_per_s"] = sample(job, trained.model, diffusion, count, labels)
     draw(job, generated, labels, outcome)
 
-    job.runtime.progress(stage="judging")
+    job.runtime.progress(stage="evaluating")
     job.runtime.lease.give_way()
-    outcome.metrics = judge(job, generated, labels)
+    outcome.metrics = evaluate(job, generated, labels)
     return outcome
 
 
@@ -219,8 +219,8 @@ def sampler_protocol(settings: Settings) -> dict:
             **own.get(settings.sampler, {})}
 
 
-def judge(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
-    """FID and its kin against the train split, with held-out real images as the floor; label agreement."""
+def evaluate(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
+    """FID and its kin against the train split, with held-out real images as the reference; label agreement."""
     settings, data, device = job.settings, job.data, str(job.runtime.accelerator.device)
     extractor = choose_extractor(job)
     found = fidelity(generated, data.train.images, data.test.images, extractor, device=device, cache=job.cache)

@@ -36,12 +36,12 @@ LARGEST_TILE = 256      # pixels; of larger images the pictures show the middle
 
 
 class Settings(Frozen):
-    """What is trained and how it is judged."""
+    """What is trained and how it is evaluated."""
 
     loss:       str = "ce+dice"                    # see harness.training.losses
     crop_size:  int = Field(128, gt=0)             # training crops and inference windows are at most this large
     overlap:  float = Field(0.25, ge=0, lt=1)      # of inference windows, where an image is larger than one
-    eval_batch: int = Field(16, gt=0)              # images, or windows, per forward pass when judging
+    eval_batch: int = Field(16, gt=0)              # images, or windows, per forward pass when evaluating
     pictures:   int = Field(6, gt=0)               # test cases that are drawn
 
 
@@ -151,9 +151,9 @@ def predict(model, split: Split, standardize: Standardize, shape: tuple[int, int
 
 
 def run(job: Job) -> Outcome:
-    """Train on the train split, watch the validation split, then judge once on the test split.
+    """Train on the train split, watch the validation split, then evaluate once on the test split.
 
-    A trial, whose spec is not ``judged``, ends before that.
+    A trial, whose spec is not ``evaluate_on_test``, ends before that.
     """
     spec, settings, data, device = job.spec, job.settings, job.data, job.runtime.accelerator.device
     shape, classes = crop_shape(data, settings), len(data.class_names)
@@ -179,12 +179,12 @@ def run(job: Job) -> Outcome:
     outcome = Outcome(model=trained.model, curves=trained.curves)
     outcome.cost |= costs.training_speed(trained, spec.train, shape)
     outcome.cost["peak_memory_bytes"] = memory
-    if not spec.judged:
+    if not spec.evaluate_on_test:
         return outcome
     with torch.inference_mode(), job.runtime.accelerator.autocast():
         outcome.cost["inference_images_per_s"] = inference_speed(job, shape)
-        job.runtime.progress(stage="judging")
-        judge(job, standardize, shape, outcome)
+        job.runtime.progress(stage="evaluating")
+        evaluate(job, standardize, shape, outcome)
     return outcome
 
 
@@ -199,7 +199,7 @@ def inference_speed(job: Job, shape: tuple[int, int]):
     return costs.throughput("Inference", batch_size, timing, protocol)
 
 
-def judge(job: Job, standardize: Standardize, shape: tuple[int, int], outcome: Outcome) -> None:
+def evaluate(job: Job, standardize: Standardize, shape: tuple[int, int], outcome: Outcome) -> None:
     """The one look at the test split: metrics, per-case values, pictures."""
     data, classes = job.data, len(job.data.class_names)
     counts, edges, distances, drawn, ignored = [], [], [], [], 0

@@ -57,7 +57,7 @@ class Runtime:
 
 @dataclass
 class Trained:
-    """What training leaves: the weights to judge, its curves, its times."""
+    """What training leaves: the weights to evaluate, its curves, its times."""
 
     model: nn.Module                               # averaged weights where the budget asks for them
     curves: list[tuple[int, float, str, float]]    # (step, seconds, name, value)
@@ -96,7 +96,7 @@ def train(model: nn.Module, loss: Loss, batches: Batches, budget: TrainSpec, run
     """Train ``model`` in place for ``budget.steps`` steps of AdamW with warm-up and cosine decay.
 
     ``loss(model, batch)`` gives a scalar of a batch on the device; ``validate(model)`` gives named values of the
-    weights that will be judged. Training goes on from the run's checkpoint where there is one, to the same weights
+    weights that will be evaluated. Training goes on from the run's checkpoint where there is one, to the same weights
     and curves. Where several processes share the training, only the first returns; the others raise
     :class:`PartDone` when they have taken part in it and in its timing. Raises InputError for a batch that these
     cannot share, and :class:`Diverged` at the first logged step whose loss is not finite.
@@ -108,7 +108,7 @@ def train(model: nn.Module, loss: Loss, batches: Batches, budget: TrainSpec, run
         training.time_step()
         raise PartDone
     state = training.state
-    return Trained(training.judged, state.curves, state.first_step_s,
+    return Trained(training.evaluated, state.curves, state.first_step_s,
                    state.wait_s / state.seconds if state.seconds else math.nan, training.time_step)
 
 
@@ -129,7 +129,7 @@ class Training:
             check_parts(budget.batch_size, accelerator.num_processes)
             self.prepared = ShardedForward(self.prepared)
         self.state = TrainState(model, optimizer, schedule, average, accelerator.scaler)
-        self.judged = average.module if average is not None else model
+        self.evaluated = average.module if average is not None else model
         self.loss, self.batches, self.budget, self.runtime = loss, batches, budget, runtime
 
     def resume(self) -> None:
@@ -153,7 +153,7 @@ class Training:
                 self.validate(validate)
             if main and checkpoints is not None and checkpoints.due(last=last):
                 checkpoints.save(state)
-        self.judged.eval()
+        self.evaluated.eval()
 
     def advance(self, ready: Iterator[Any]) -> None:
         """Take one step, and look at the loss where it is time. Raises :class:`Diverged`."""
@@ -191,10 +191,10 @@ class Training:
         return value
 
     def validate(self, validate: Validate) -> None:
-        """Enter what ``validate`` says of the weights that will be judged into the curves."""
-        self.judged.eval()
+        """Enter what ``validate`` says of the weights that will be evaluated into the curves."""
+        self.evaluated.eval()
         with torch.inference_mode(), self.runtime.accelerator.autocast():
-            values = validate(self.judged)
+            values = validate(self.evaluated)
         state = self.state
         state.curves.extend((state.step, state.seconds, name, value) for name, value in values.items())
         self.prepared.train()
@@ -210,7 +210,7 @@ class Training:
         with unchanged(self.state.model, self.state.average):
             found = time_alone(lambda: self.step(next(ready)), accelerator.device, self.runtime.lease,
                                warmup=TIMED_WARMUP, repeats=count, attempts=attempts)
-        self.judged.eval()
+        self.evaluated.eval()
         return found
 
 

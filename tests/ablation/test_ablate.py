@@ -99,13 +99,13 @@ def test_tuned_arms_have_their_own_rate_and_trials_stay_out_of_the_report(study,
         assert arm.spec.train.learning_rate == arm.tuning.learning_rate
     assert len(read_records(tmp_path / "out" / "runs")[0]) == 2
     trials, _ = read_records(tmp_path / "out" / "tuning" / "runs")
-    assert len(trials) == 4 and not any(record.metrics or record.spec.judged for record in trials)
+    assert len(trials) == 4 and not any(record.metrics or record.spec.evaluate_on_test for record in trials)
 
 
 def test_auto_adds_seeds_until_the_plan_ends(study, tmp_path):
     assert ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=7), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
-    assert manifest.looks.counts == (6, 7) and len(manifest.seeds) in (6, 7)
+    assert manifest.interim_analyses.counts == (6, 7) and len(manifest.seeds) in (6, 7)
     with pytest.raises(InputError, match="fixed before the first"):
         ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=9), quiet())
     with pytest.raises(InputError, match="--seeds auto"):
@@ -116,7 +116,8 @@ def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation.Sweep, "undecided", lambda self: [])
     assert ablate(asked(study(suites=TWO_LEVELS), tmp_path, seeds="auto", max_seeds=8), quiet()) == 0
     manifest = read_manifest(tmp_path / "out")
-    assert len(manifest.seeds) == manifest.looks.counts[0] == 7    # 6 seeds cannot decide what a first of two looks may
+    # 6 seeds cannot decide what a first of two analyses may
+    assert len(manifest.seeds) == manifest.interim_analyses.counts[0] == 7
 
 
 @pytest.mark.parametrize("changes, says", [

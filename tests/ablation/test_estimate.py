@@ -26,14 +26,14 @@ class Machine:
     """Stands for :func:`harness.execute.execute`, on a clock of its own that only its work moves.
 
     A run takes ``start`` s, ``step`` s per step, ``validation`` s each, ``sampling`` s per sampling step,
-    ``judging`` s; ``imports`` s before the very first and ``classifier`` s where the cache has none.
+    ``evaluating`` s; ``imports`` s before the very first and ``classifier`` s where the cache has none.
     """
 
     start: float = 2.0
     step: float = 0.1
     validation: float = 1.5
     sampling: float = 0.5
-    judging: float = 3.0
+    evaluating: float = 3.0
     imports: float = 0.0
     classifier: float = 0.0
     process: float = 0.0
@@ -70,17 +70,17 @@ class Machine:
                 listener(spec, stage="training", step=step, total=spec.train.steps, loss=1.0)
             if last or (every and step % every == 0):
                 self.now += self.validation * speed
-        if spec.judged:
+        if spec.evaluate_on_test:
             for _ in range(2 if spec.suite == "generation" else 0):
                 listener(spec, stage="sampling", step=0, total=8)
                 self.now += self.sampling * speed * spec.settings["num_inference_steps"] / 2
-            listener(spec, stage="judging")
+            listener(spec, stage="evaluating")
             cached = out / "cache" / f"cnn-{spec.suite}"
             if self.classifier and not cached.exists():
                 self.now += self.classifier
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 cached.touch()
-            self.now += self.judging
+            self.now += self.evaluating
         folder.mkdir(parents=True)
         with (folder / "curves.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("step", "seconds", "name", "value"), *rows])
@@ -125,10 +125,10 @@ def test_a_probe_is_scaled_part_by_part(suite, changes, plan, data, tmp_path):
     [spec] = plan(suite, **changes)
     machine = Machine()
     [row] = estimated([spec], data, tmp_path, machine, trials=2).rows
-    trial = spec.model_copy(update={"judged": False})
+    trial = spec.model_copy(update={"evaluate_on_test": False})
     took = {name: actual(one, data, tmp_path / name, machine) for name, one in (("run", spec), ("trial", trial))}
     assert row.seconds == pytest.approx(took["run"])
-    # without validations in between, the only one cannot be told from judging
+    # without validations in between, the only one cannot be told from evaluating
     alone = 0 if spec.train.validate_every and spec.train.steps > PROBE_STEPS else machine.validation
     assert row.trial_seconds == pytest.approx(took["trial"] - alone)
     assert row.total == row.seconds + 2 * row.trial_seconds

@@ -85,13 +85,13 @@ def test_a_trial_is_the_arm_with_another_rate_other_seeds_and_no_look_at_the_tes
     tuned = tune(arms, tmp_path, execute)
     for spec in execute.ran:
         own = arms[0].spec if spec.variant == "plain" else arms[1].spec
-        assert spec.judged is False and spec.seeds == Seeds(init=10_000, data=10_000, sampling=10_000)
+        assert spec.evaluate_on_test is False and spec.seeds == Seeds(init=10_000, data=10_000, sampling=10_000)
         assert 1e-3 <= spec.train.learning_rate <= 1e-1
         rate = {"learning_rate": own.train.learning_rate}
-        assert spec.model_copy(update={"judged": True, "seeds": own.seeds,
+        assert spec.model_copy(update={"evaluate_on_test": True, "seeds": own.seeds,
                                        "train": spec.train.model_copy(update=rate)}) == own
     for arm, before in zip(tuned, arms):
-        assert arm.spec.judged and arm.spec.seeds == before.spec.seeds
+        assert arm.spec.evaluate_on_test and arm.spec.seeds == before.spec.seeds
         assert (arm.name, arm.difference) == (before.name, before.difference)
     assert sorted(path.name for path in (tmp_path / "tuning" / "runs").iterdir()) == sorted(
         trial.run_id for arm in tuned for trial in arm.tuning.trials)
@@ -241,4 +241,4 @@ def test_a_real_trial_is_not_judged(arms, tiny_data, tmp_path):
     folder = tmp_path / "tuning" / "runs" / trial.run_id
     assert not (folder / "cases.csv").exists() and not (tmp_path / "runs").exists()
     assert trial_spec(arm.spec, 1e-2).identity() == arms[0].spec.model_copy(
-        update={"judged": False, "seeds": Seeds(init=10_000, data=10_000, sampling=10_000)}).identity()
+        update={"evaluate_on_test": False, "seeds": Seeds(init=10_000, data=10_000, sampling=10_000)}).identity()

@@ -3,7 +3,7 @@
 import pytest
 from synthetic_study import changed, read, study, with_outcome
 
-from harness.ablation.manifest import Looks, arm_key
+from harness.ablation.manifest import InterimAnalyses, arm_key
 from harness.analysis.certificate import certificate
 from harness.analysis.study_analysis import analyse
 
@@ -39,7 +39,7 @@ def test_a_plain_study_matches_and_tunes_nothing_and_says_so(plain):
     assert "one learning rate, 0.001" in only(found, "tuned").text
     for kind, words in (("seeds", "the same 8 seeds"), ("order", "the same data (d47a)"), ("code", "the same version"),
                         ("budget", "2,000 steps of 64 images: 128,000 images seen"), ("machine", "Some CPU"),
-                        ("runs", "All 48 planned runs finished"), ("looks", "was not raised")):
+                        ("runs", "All 48 planned runs finished"), ("analyses", "was not raised")):
         assert only(found, kind).holds is True and words in only(found, kind).text
     assert "Parameters 1.00" in only(found, "cost").text and only(found, "cost").holds is None
     assert "Dice (macro)" in only(found, "outcome").text and "ranking" not in found
@@ -121,10 +121,10 @@ def test_a_study_of_budgets_says_that_they_differ(plain):
 
 def test_how_seeds_were_added_is_told(tmp_path):
     manifest, runs = study(tmp_path, seeds=12)
-    late = only(certified(manifest.model_copy(update={"earlier_counts": (8,)}), runs), "looks")
+    late = only(certified(manifest.model_copy(update={"earlier_counts": (8,)}), runs), "analyses")
     assert late.holds is False and "which no p is corrected for" in late.text
-    looks = Looks(min_seeds=8, max_seeds=12, counts=(8, 12))
-    planned = only(certified(manifest.model_copy(update={"looks": looks}), runs), "looks")
+    analyses = InterimAnalyses(min_seeds=8, max_seeds=12, counts=(8, 12))
+    planned = only(certified(manifest.model_copy(update={"interim_analyses": analyses}), runs), "analyses")
     assert planned.holds is True and "8 and 12 seeds" in planned.text
 
 

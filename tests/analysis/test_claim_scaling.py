@@ -11,7 +11,7 @@ from command_line import bench, refused
 from synthetic_efficiency import Network
 
 from harness.analysis.claim_scaling import ScalingClaim
-from harness.analysis.claims import CLAIMS, Claim, ClaimFile, is_relevant, read_claim, scaling_verdict, unjudged
+from harness.analysis.claims import CLAIMS, Claim, ClaimFile, is_relevant, read_claim, scaling_verdict, unevaluated
 from harness.analysis.scaling import scaling_of
 from harness.errors import InputError
 
@@ -21,7 +21,7 @@ SHIPPED = ("attention_grows_with_square", "convolution_grows_in_proportion", "un
            "latent_forward_faster", "latent_saves_memory")
 
 
-def judged(runs, **test):
+def evaluated(runs, **test):
     test = {"kind": "scaling", "metric": "step_ms", **test}
     file = ClaimFile(statement="It is so.", source="Someone 2020, Table 1", scale="Tiny.", test=test)
     return scaling_verdict(Claim("made", file, ScalingClaim.model_validate(test)), scaling_of(runs))
@@ -32,8 +32,8 @@ def judged(runs, **test):
     ({"at_least": 1.5}, "supported"), ({"at_least": 2.1}, "contradicted"), ({"at_most": 1.5}, "contradicted"),
     ({"at_least": 1.9, "at_most": 2.1}, "supported")])
 def test_the_exponent_of_one_network(measure, bars, verdict):
-    found = judged(synthetic.runs_of(networks=LINEAR_AND_SQUARE, noise=0.002, spread=0.01), measure=measure, tested=DIT,
-                   **bars)
+    found = evaluated(synthetic.runs_of(networks=LINEAR_AND_SQUARE, noise=0.002, spread=0.01), measure=measure,
+                      tested=DIT,  **bars)
     assert (found.verdict, found.why, found.n) == (verdict, "", 1)
     assert found.numbers.startswith("Training step of dit (2 M parameters), ")
     assert "256 px: exponent 2 " in found.numbers
@@ -43,36 +43,36 @@ def test_the_exponent_of_one_network(measure, bars, verdict):
 @pytest.mark.parametrize("measure", ["exponent", "local_exponent"])
 def test_against_a_reference_it_is_the_difference(measure):
     runs = synthetic.runs_of(networks=LINEAR_AND_SQUARE, noise=0.002, spread=0.01)
-    found = judged(runs, measure=measure, tested=DIT, reference=PLAIN, at_least=0.9, at_most=1.1)
+    found = evaluated(runs, measure=measure, tested=DIT, reference=PLAIN, at_least=0.9, at_most=1.1)
     assert found.verdict == "supported"
     assert "dit (2 M parameters) over plain (2 M parameters)" in found.numbers
     larger = float(re.search(r"exponent larger by (\S+) \[", found.numbers)[1])
     assert larger == pytest.approx(1, abs=0.01)                # the synthetic noise moves it by a few thousandths
-    assert judged(runs, measure=measure, tested=PLAIN, reference=DIT, at_least=0).verdict == "contradicted"
+    assert evaluated(runs, measure=measure, tested=PLAIN, reference=DIT, at_least=0).verdict == "contradicted"
 
 
 def test_the_interval_of_a_fit_spans_the_bar():
     # a transformer's cost is bent in log-log: no single exponent, and the fit's interval says so
     runs = synthetic.runs_of(noise=0.01)
-    found = judged(runs, measure="exponent", tested=DIT, at_least=1.5)
+    found = evaluated(runs, measure="exponent", tested=DIT, at_least=1.5)
     assert (found.verdict, found.why) == ("inconclusive", "the interval spans the bar (1.5)")
-    assert judged(runs, measure="local_exponent", tested=DIT, at_least=1.5).verdict == "supported"
+    assert evaluated(runs, measure="local_exponent", tested=DIT, at_least=1.5).verdict == "supported"
 
 
 @pytest.mark.parametrize("spread, verdict", [(0.02, "supported"), (3.0, "inconclusive")])
 def test_a_ratio_at_the_largest_common_size_and_the_scatter_of_calls(spread, verdict):
-    found = judged(synthetic.runs_of(spread=spread), measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
+    found = evaluated(synthetic.runs_of(spread=spread), measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
     assert found.verdict == verdict and ("the interval spans the bar (1)" in found.why) == (verdict == "inconclusive")
     network, dit = synthetic.NETWORKS["plain"], synthetic.NETWORKS["dit"]
     ratio = network.linear / (dit.linear + dit.square * 256**2)
     assert f"ratio {ratio:.3g} [" in found.numbers and "at 256 px" in found.numbers
     assert "(2 M parameters)" in found.numbers and "(1.88 M parameters)" in found.numbers
-    small = judged(synthetic.runs_of(sides=(32, 64)), measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
+    small = evaluated(synthetic.runs_of(sides=(32, 64)), measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
     assert small.verdict == "contradicted" and "at 64 px" in small.numbers
 
 
 def test_counts_are_exact():
-    found = judged(synthetic.runs_of(), metric="macs", measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
+    found = evaluated(synthetic.runs_of(), metric="macs", measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
     assert found.verdict == "supported" and "(counted exactly)" in found.numbers and "[" not in found.numbers
 
 
@@ -81,7 +81,7 @@ def test_counts_are_exact():
                                                        ("memory_activations_bytes", 48, "supported")])
 def test_one_network_at_two_sizes(metric, at_least, verdict):
     runs = synthetic.runs_of(networks={"plain": Network(1e5)})
-    found = judged(runs, metric=metric, measure="ratio", tested=PLAIN, smaller=8, at_least=at_least)
+    found = evaluated(runs, metric=metric, measure="ratio", tested=PLAIN, smaller=8, at_least=at_least)
     assert found.verdict == verdict and "at 256 px over 32 px: ratio" in found.numbers
     if metric == "step_ms":
         assert "ratio 64 [" in found.numbers
@@ -98,58 +98,59 @@ def test_one_network_at_two_sizes(metric, at_least, verdict):
     ((32, 64), {"measure": "ratio", "smaller": 8}, "too few sizes: training step of plain was measured at none"),
 ])
 def test_too_few_or_too_small_sizes(sides, test, why):
-    found = judged(synthetic.runs_of(sides=sides), tested=PLAIN, at_least=1, **test)
+    found = evaluated(synthetic.runs_of(sides=sides), tested=PLAIN, at_least=1, **test)
     assert found.verdict == "inconclusive" and found.why.startswith(why) and found.numbers == ""
 
 
 def test_not_run():
-    found = judged(synthetic.runs_of(), measure="exponent", tested={"variant": "uvit"}, at_least=1)
+    found = evaluated(synthetic.runs_of(), measure="exponent", tested={"variant": "uvit"}, at_least=1)
     assert (found.verdict, found.why, found.n) == ("inconclusive", "not run: uvit", 0)
-    found = judged(synthetic.runs_of(), measure="exponent", tested={**DIT, "options": {"patch_size": 4}}, at_least=1)
+    found = evaluated(synthetic.runs_of(), measure="exponent", tested={**DIT, "options": {"patch_size": 4}}, at_least=1)
     assert found.why == "not run: dit (patch_size = 4)"
-    assert unjudged(read_claim(SHIPPED[0])).why.startswith("not run: python bench.py --suite efficiency")
+    assert unevaluated(read_claim(SHIPPED[0])).why.startswith("not run: python bench.py --suite efficiency")
 
 
 def test_a_claim_is_about_one_network():
     runs = [run for patch in (2, 4) for run in synthetic.runs_of(options={"dit": {"patch_size": patch, "width": 32}})]
-    found = judged(runs, measure="exponent", tested=DIT, at_least=1)
+    found = evaluated(runs, measure="exponent", tested=DIT, at_least=1)
     assert found.why.startswith("dit was run as 2 networks, and the claim is about one: dit (patch_size = 2)")
     named = {**DIT, "options": {"patch_size": 4}}
-    assert judged(runs, measure="local_exponent", tested=named, at_least=1.5).verdict == "supported"
+    assert evaluated(runs, measure="local_exponent", tested=named, at_least=1.5).verdict == "supported"
 
 
 def test_sizes_at_which_it_is_another_network_are_left_out_and_said():
     runs = synthetic.runs_of(sides=(64, 128, 256), networks={"plain": Network(1e5)})
     runs += synthetic.runs_of(sides=(32,), networks={"plain": Network(9e5, parameters=7)})
-    found = judged(runs, measure="exponent", tested=PLAIN, at_least=0.9, at_most=1.1)
+    found = evaluated(runs, measure="exponent", tested=PLAIN, at_least=0.9, at_most=1.1)
     assert found.verdict == "supported" and "3 sizes from 64 to 256 px" in found.numbers
     assert "left out as another network, by its parameters: plain at 32 px" in found.numbers
 
 
 def test_what_did_not_fit_is_said():
     runs = synthetic.runs_of(lost={("dit", 256): ("oom", "out of memory")})
-    found = judged(runs, measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
+    found = evaluated(runs, measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
     assert "at 128 px" in found.numbers and found.numbers.endswith("did not finish: dit at 256 px (oom)")
-    found = judged(runs, measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0, min_side=256)
+    found = evaluated(runs, measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0, min_side=256)
     assert found.verdict == "inconclusive" and "wrong scale" in found.why and "dit at 256 px (oom)" in found.why
 
 
 def test_conditions_must_agree_and_those_that_say_nothing_are_named():
     large = synthetic.runs_of(batches=(1,))
-    both = judged(large + synthetic.runs_of(batches=(16,)), measure="ratio", tested=PLAIN, reference=DIT, at_most=1.0)
+    both = evaluated(large + synthetic.runs_of(batches=(16,)), measure="ratio", tested=PLAIN, reference=DIT,
+                     at_most=1.0)
     assert both.verdict == "supported" and both.numbers.count("at 256 px") == 1
     assert " at batch 1, fp32; " in both.numbers and " at batch 16, fp32 (" in both.numbers
-    some = judged(large + synthetic.runs_of(sides=(32, 64), batches=(16,)), measure="ratio", tested=PLAIN,
+    some = evaluated(large + synthetic.runs_of(sides=(32, 64), batches=(16,)), measure="ratio", tested=PLAIN,
                   reference=DIT, at_most=1.0, min_side=256)
     assert some.verdict == "supported" and some.why.startswith("nothing is known otherwise (wrong scale")
-    mixed = judged(large + synthetic.runs_of(sides=(32, 64), batches=(16,)), measure="ratio", tested=PLAIN,
+    mixed = evaluated(large + synthetic.runs_of(sides=(32, 64), batches=(16,)), measure="ratio", tested=PLAIN,
                    reference=DIT, at_most=1.0)
     assert mixed.verdict == "inconclusive"
     assert mixed.why == "batch 1, fp32: supported; batch 16, fp32: contradicted"
 
 
 def test_several_seeds_give_the_interval():
-    found = judged(synthetic.runs_of(seeds=(0, 1, 2, 3), noise=0.02, spread=3.0), measure="ratio", tested=PLAIN,
+    found = evaluated(synthetic.runs_of(seeds=(0, 1, 2, 3), noise=0.02, spread=3.0), measure="ratio", tested=PLAIN,
                    reference=DIT, at_most=1.0)
     assert (found.verdict, found.n) == ("supported", 4) and "Student t over seeds" in found.numbers
 

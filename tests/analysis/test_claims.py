@@ -14,10 +14,19 @@ import yaml
 from click.testing import CliRunner
 from synthetic_study import write_study
 
-from harness.ablation.manifest import Looks, Manifest, Part, PlannedArm
+from harness.ablation.manifest import InterimAnalyses, Manifest, Part, PlannedArm
 from harness.ablation.study import Study, read_study
 from harness.analysis.claim_tests import KINDS
-from harness.analysis.claims import CLAIMS, Claim, ClaimFile, claim_names, judge, read_claim, unjudged, verdicts_for
+from harness.analysis.claims import (
+    CLAIMS,
+    Claim,
+    ClaimFile,
+    claim_names,
+    evaluate_claim,
+    read_claim,
+    unevaluated,
+    verdicts_for,
+)
 from harness.analysis.comparison import Run
 from harness.analysis.study_analysis import analyse
 from harness.cli import main
@@ -36,8 +45,8 @@ def claim_of(kind, *, suite="segmentation", needs=None, **entries):
     return Claim("made", file, KINDS[kind].model_validate(file.test))
 
 
-def results_of(tmp_path, values, *, also=None, direction="higher", curves=None, status=None, steps=2000, looks=None,
-               axes=None, level_of=None):
+def results_of(tmp_path, values, *, also=None, direction="higher", curves=None, status=None, steps=2000,
+               interim_analyses=None, axes=None, level_of=None):
     """A manifest and the analysis of a study whose outcome is ``values[arm][seed]``; ``also`` holds other metrics."""
     arms, runs = [], []
     for i, name in enumerate(values):
@@ -66,7 +75,8 @@ def results_of(tmp_path, values, *, also=None, direction="higher", curves=None, 
              else {"base": base, "arms": {name: {} for name in values}})
     study = Study(title="Made", question="Is it?", suites={"segmentation": {"outcome": "dice_macro"}}, **shape)
     seeds = tuple(range(max(map(len, values.values()))))
-    manifest = Manifest(name="made", study=study, profile="quick", seeds=seeds, looks=looks, parts=(part,), command="")
+    manifest = Manifest(name="made", study=study, profile="quick", seeds=seeds, interim_analyses=interim_analyses,
+                        parts=(part,), command="")
     return manifest, analyse(manifest, runs)
 
 
@@ -87,7 +97,7 @@ def pair(ratio, n=8, spread=1.0, base=0.5):
 ])
 def test_ratio(tmp_path, ratio, n, spread, verdict, why):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15, at_most=25)
-    found = judge(claim, *results_of(tmp_path, pair(ratio, n, spread)), tmp_path)
+    found = evaluate_claim(claim, *results_of(tmp_path, pair(ratio, n, spread)), tmp_path)
     assert (found.verdict, found.why, found.n) == (verdict, why, n)
     assert f"better by {100 * (ratio - 1):+.3g} %" in found.numbers
     assert found.asked == "better by at least 15 % (stated: 15 to 25 %)"
@@ -96,36 +106,36 @@ def test_ratio(tmp_path, ratio, n, spread, verdict, why):
 def test_ratio_of_a_distance_is_how_much_lower_it_is(tmp_path):
     values = pair(0.75, base=40)
     claim = claim_of("ratio", arm="arm", reference="base", at_least=20, at_most=30)
-    found = judge(claim, *results_of(tmp_path, values, direction="lower"))
+    found = evaluate_claim(claim, *results_of(tmp_path, values, direction="lower"))
     expected = 100 * (1 - np.exp(np.mean(np.log(np.array(values["arm"]) / np.array(values["base"])))))
     assert found.verdict == "supported" and f"better by {expected:+.3g} %" in found.numbers
 
 
 def test_no_worse_by_more_than_a_margin(tmp_path):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=-10)
-    assert judge(claim, *results_of(tmp_path / "a", pair(0.95))).verdict == "supported"
-    found = judge(claim, *results_of(tmp_path / "b", pair(0.80)))
+    assert evaluate_claim(claim, *results_of(tmp_path / "a", pair(0.95))).verdict == "supported"
+    found = evaluate_claim(claim, *results_of(tmp_path / "b", pair(0.80)))
     assert (found.verdict, found.asked) == ("contradicted", "not worse by more than 10 %")
 
 
 @pytest.mark.parametrize("direction, verdict", [("higher", "supported"), ("lower", "contradicted")])
 def test_difference_is_positive_where_it_is_better(tmp_path, direction, verdict):
     claim = claim_of("difference", arm="arm", reference="base", at_least=0.05)
-    found = judge(claim, *results_of(tmp_path, pair(1.2), direction=direction))
+    found = evaluate_claim(claim, *results_of(tmp_path, pair(1.2), direction=direction))
     assert found.verdict == verdict
     assert (" px" in found.numbers) == (direction == "lower")
 
 
 def test_equal_is_not_better(tmp_path):
     claim = claim_of("difference", arm="arm", reference="base", at_least=0)
-    assert judge(claim, *results_of(tmp_path, {"base": [0.5] * 8, "arm": [0.5] * 8})).verdict == "inconclusive"
+    assert evaluate_claim(claim, *results_of(tmp_path, {"base": [0.5] * 8, "arm": [0.5] * 8})).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("edge, verdict", [(1.5, "supported"), (1.22, "contradicted")])
 def test_ratio_of_ratios(tmp_path, edge, verdict):
     dice, other = pair(1.2), pair(edge, spread=-1)
     claim = claim_of("ratio_of_ratios", arm="arm", reference="base", metric="edges", against="dice_macro", at_least=5)
-    found = judge(claim, *results_of(tmp_path, dice, also={"edges": other}))
+    found = evaluate_claim(claim, *results_of(tmp_path, dice, also={"edges": other}))
     assert found.verdict == verdict
     assert f"gains more by {100 * (edge / 1.2 - 1):+.3g} %" in found.numbers
 
@@ -144,7 +154,7 @@ def learning(reach, final=0.8, n=8):
 def test_speed(tmp_path, reach, verdict, why):
     curves = {"base": learning(960), "arm": learning(reach)}
     claim = claim_of("speed", arm="arm", reference="base", at_least=2, at_most=3)
-    found = judge(claim, *results_of(tmp_path, pair(1), curves=curves))
+    found = evaluate_claim(claim, *results_of(tmp_path, pair(1), curves=curves))
     assert (found.verdict, found.why) == (verdict, why)
     factor = float(found.numbers.partition(", by ")[2].split()[0])
     assert factor == pytest.approx(960 / reach, rel=0.03)
@@ -153,7 +163,7 @@ def test_speed(tmp_path, reach, verdict, why):
 def test_an_arm_that_never_gets_there_is_not_timed(tmp_path):
     curves = {"base": learning(500), "arm": learning(400, final=0.7)[:1] + learning(400)[1:]}
     claim = claim_of("speed", arm="arm", reference="base", at_least=1)
-    found = judge(claim, *results_of(tmp_path, pair(1), curves=curves))
+    found = evaluate_claim(claim, *results_of(tmp_path, pair(1), curves=curves))
     assert (found.verdict, found.why) == ("inconclusive", "on 1 of 8 seeds arm never got there")
 
 
@@ -165,11 +175,13 @@ def test_interaction_is_the_difference_of_differences(tmp_path, extra, verdict):
     gain = {"plain, 1": 0, "residual, 1": 0.05, "plain, 4": 0.02, "residual, 4": 0.07 + extra}
     values = {name: list(0.5 + gain[name] + (i + 1) * 0.1 * JITTER[:9]) for i, name in enumerate(cells)}
     manifest, results = results_of(tmp_path, values, axes=axes, level_of=cells)
-    found = judge(claim_of("interaction", effect={"block": "residual", "depth": "4"}, at_least=0.03), manifest, results)
+    found = evaluate_claim(claim_of("interaction", effect={"block": "residual", "depth": "4"}, at_least=0.03), manifest,
+                           results)
     table = {name: np.array(its) for name, its in values.items()}
     expected = (table["residual, 4"] - table["plain, 4"] - table["residual, 1"] + table["plain, 1"]).mean()
     assert found.verdict == verdict and f"by {expected:+.3g} [" in found.numbers
-    missing = judge(claim_of("interaction", effect={"block": "residual", "depth": "9"}, at_least=0), manifest, results)
+    missing = evaluate_claim(claim_of("interaction", effect={"block": "residual", "depth": "9"}, at_least=0), manifest,
+                             results)
     assert missing.verdict == "inconclusive" and "has no effect" in missing.why
 
 
@@ -181,16 +193,16 @@ def test_interaction_is_the_difference_of_differences(tmp_path, extra, verdict):
 def test_order(tmp_path, means, verdict, why):
     scatter = np.random.default_rng(1).normal(0, 0.01, (3, 8))
     values = {name: list(mean + its) for name, mean, its in zip("abc", means, scatter, strict=True)}
-    found = judge(claim_of("order", chains=[["a", "b", "c"]]), *results_of(tmp_path, values))
+    found = evaluate_claim(claim_of("order", chains=[["a", "b", "c"]]), *results_of(tmp_path, values))
     assert (found.verdict, found.why) == (verdict, why)
 
 
 def test_a_failed_run_leaves_the_claim_open_and_only_if_it_is_about_that_arm(tmp_path):
     values = {**pair(1.4), "other": [0.5] * 8}
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
-    found = judge(claim, *results_of(tmp_path / "a", values, status={("arm", 3): "diverged"}))
+    found = evaluate_claim(claim, *results_of(tmp_path / "a", values, status={("arm", 3): "diverged"}))
     assert (found.verdict, found.why) == ("inconclusive", "a run of the arm failed: arm, seed 3 (diverged)")
-    found = judge(claim, *results_of(tmp_path / "b", values, status={("other", 3): "oom"}))
+    found = evaluate_claim(claim, *results_of(tmp_path / "b", values, status={("other", 3): "oom"}))
     assert found.verdict == "supported"
 
 
@@ -200,33 +212,33 @@ def test_a_failed_run_leaves_the_claim_open_and_only_if_it_is_about_that_arm(tmp
 ])
 def test_too_small_a_scale_is_no_evidence(tmp_path, steps, needs, why):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15, needs=needs)
-    found = judge(claim, *results_of(tmp_path, pair(1.4), steps=steps))
+    found = evaluate_claim(claim, *results_of(tmp_path, pair(1.4), steps=steps))
     assert (found.verdict, found.why) == ("inconclusive", why)
 
 
-def test_after_several_looks_the_interval_is_wider(tmp_path):
+def test_after_several_analyses_the_interval_is_wider(tmp_path):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
-    fixed = judge(claim, *results_of(tmp_path / "a", pair(1.4)))
-    looks = Looks(min_seeds=8, max_seeds=16, counts=(8, 12, 16))
-    looked = judge(claim, *results_of(tmp_path / "b", pair(1.4), looks=looks))
+    fixed = evaluate_claim(claim, *results_of(tmp_path / "a", pair(1.4)))
+    analyses = InterimAnalyses(min_seeds=8, max_seeds=16, counts=(8, 12, 16))
+    analysed = evaluate_claim(claim, *results_of(tmp_path / "b", pair(1.4), interim_analyses=analyses))
     assert "(95 % interval" in fixed.numbers and fixed.verdict == "supported"
-    level = float(looked.numbers.partition(" % interval")[0].rpartition("(")[2])
+    level = float(analysed.numbers.partition(" % interval")[0].rpartition("(")[2])
     assert level == pytest.approx(100 * (1 - 0.05 / 4), abs=0.05)          # (8 / 16) ** 2 of 5 % may be spent by then
 
 
 def test_an_arm_or_part_that_was_not_run_is_said(tmp_path):
     manifest, results = results_of(tmp_path, pair(1.4))
     claim = claim_of("ratio", arm="gone", reference="base", at_least=15)
-    assert judge(claim, manifest, results).why == "the study that was run has no arm 'gone'"
+    assert evaluate_claim(claim, manifest, results).why == "the study that was run has no arm 'gone'"
     claim = claim_of("ratio", suite="generation", arm="arm", reference="base", at_least=15)
-    assert "no part for the suite 'generation'" in judge(claim, manifest, results).why
+    assert "no part for the suite 'generation'" in evaluate_claim(claim, manifest, results).why
 
 
 def cost(tmp_path, **entries):
     path = tmp_path / "cost.yaml"
     test = {"kind": "cost", "quantity": "parameters", "tested": {"network": "plain", "options": {"width": 8}}}
     path.write_text(yaml.safe_dump({"statement": "S.", "source": "T", "scale": "U.", "test": {**test, **entries}}))
-    return unjudged(read_claim(str(path)))
+    return unevaluated(read_claim(str(path)))
 
 
 def test_cost_is_exact(tmp_path):
@@ -287,9 +299,9 @@ def test_twelve_statements_and_more_are_shipped_and_say_their_scale():
 
 
 def test_what_was_not_run_says_how_to_run_it():
-    found = unjudged(read_claim("skips_raise_dice"))
+    found = unevaluated(read_claim("skips_raise_dice"))
     assert (found.verdict, found.why) == ("inconclusive", "not run: python bench.py ablate skips")
-    assert "out of reach" in unjudged(read_claim("latent_quality")).why
+    assert "out of reach" in unevaluated(read_claim("latent_quality")).why
 
 
 def test_verdicts_of_a_study_that_was_run(tmp_path):
@@ -347,43 +359,43 @@ def test_only_claims_of_cost_wait_for_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_before_the_first_look_no_claim_is_judged(tmp_path):
+def test_before_the_first_analysis_no_claim_is_evaluated(tmp_path):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
-    looks = Looks(min_seeds=8, max_seeds=16, counts=(8, 12, 16))
-    found = judge(claim, *results_of(tmp_path, pair(1.4, 7), looks=looks))
-    assert (found.verdict, found.why) == ("inconclusive", "too few seeds: the first look is at 8")
+    analyses = InterimAnalyses(min_seeds=8, max_seeds=16, counts=(8, 12, 16))
+    found = evaluate_claim(claim, *results_of(tmp_path, pair(1.4, 7), interim_analyses=analyses))
+    assert (found.verdict, found.why) == ("inconclusive", "too few seeds: the first analysis is at 8")
 
 
-def test_between_looks_a_claim_stays_as_it_was_at_the_last(tmp_path):
+def test_between_analyses_a_claim_stays_as_it_was_at_the_last(tmp_path):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
-    looks = Looks(min_seeds=8, max_seeds=12, counts=(8, 12))
-    last = judge(claim, *results_of(tmp_path / "a", pair(1.4, 8), looks=looks))
+    analyses = InterimAnalyses(min_seeds=8, max_seeds=12, counts=(8, 12))
+    last = evaluate_claim(claim, *results_of(tmp_path / "a", pair(1.4, 8), interim_analyses=analyses))
     values = pair(1.4, 8)
     values = {name: [*its, 0.1, 0.9, 0.1] for name, its in values.items()}
-    between = judge(claim, *results_of(tmp_path / "b", values, looks=looks))
+    between = evaluate_claim(claim, *results_of(tmp_path / "b", values, interim_analyses=analyses))
     assert (between.verdict, between.numbers, between.n) == (last.verdict, last.numbers, 8)
 
 
 def test_an_undefined_step_of_an_order_leaves_it_open(tmp_path):
     values = {"a": [0.5] * 8, "b": list(np.linspace(0.6, 0.65, 8)), "c": list(np.linspace(0.4, 0.41, 8))}
     claim = claim_of("order", chains=[["a", "b", "c"]])
-    assert judge(claim, *results_of(tmp_path / "a", values)).verdict == "contradicted"
+    assert evaluate_claim(claim, *results_of(tmp_path / "a", values)).verdict == "contradicted"
     values["b"][0] = 0.0                           # has no logarithm: it is not one seed fewer
-    assert judge(claim, *results_of(tmp_path / "b", values)).verdict == "inconclusive"
+    assert evaluate_claim(claim, *results_of(tmp_path / "b", values)).verdict == "inconclusive"
 
 
 def test_seeds_added_after_a_look_are_told(tmp_path):
     claim = claim_of("ratio", arm="arm", reference="base", at_least=15)
     manifest, results = results_of(tmp_path, pair(1.4))
     for counts, told in (((5,), False), ((6,), True)):            # five seeds could not have decided it
-        found = judge(claim, manifest.model_copy(update={"earlier_counts": counts}), results)
+        found = evaluate_claim(claim, manifest.model_copy(update={"earlier_counts": counts}), results)
         assert ("added after the results of 6 were seen" in found.numbers) == told
 
 
 def test_undefined_and_negative_values_leave_a_claim_open(tmp_path):
     values = pair(1.4, n=8)
     values["arm"][0], values["arm"][1] = math.nan, -0.1
-    found = judge(claim_of("ratio", arm="arm", reference="base", at_least=15), *results_of(tmp_path, values))
+    found = evaluate_claim(claim_of("ratio", arm="arm", reference="base", at_least=15), *results_of(tmp_path, values))
     assert found.n == 6
     assert (found.verdict, found.why) == ("inconclusive", "undefined on 2 of 8 seeds")
     assert claims_view.table([found]).row_count == 1

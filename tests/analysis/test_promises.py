@@ -13,9 +13,9 @@ import synthetic_values as made
 from rich.console import Console
 
 from harness.ablation import manifest as manifests
-from harness.ablation.ablate import Sweep, _looks
+from harness.ablation.ablate import Sweep, _analyses
 from harness.analysis import study_analysis, study_runs
-from harness.analysis.claims import judge
+from harness.analysis.claims import evaluate_claim
 from harness.analysis.study_analysis import analyse
 from harness.execution import Execution
 from harness.stats.power import minimum_detectable_effect
@@ -108,7 +108,7 @@ class Loop(Sweep):
 
 def auto(values, monkeypatch, tmp_path, most=12, failed=()):
     """Every report that ``--seeds auto`` would have shown."""
-    counts = _looks(most, len(values) - 1).counts
+    counts = _analyses(most, len(values) - 1).counts
     loop = Loop(made.manifest_of(tuple(values), counts[0], counts), values, failed, tmp_path)
     monkeypatch.setattr("harness.record.read_records", lambda path: ([run.record for run in loop.runs], []))
     loop.run()
@@ -117,7 +117,7 @@ def auto(values, monkeypatch, tmp_path, most=12, failed=()):
 
 @pytest.mark.parametrize("failing, real", [(0, 0), (0.03, 0), (0, 2)])
 def test_auto_family_error_over_all_looks(monkeypatch, tmp_path, failing, real):
-    """Any false verdict, any equal arms told apart, any interval that misses, at any look: each in 5 % at most."""
+    """Any false verdict, any equal arms told apart, any interval that misses, at any analysis: each in 5 % at most."""
     random, studies = np.random.default_rng([2, real]), 120
     errors = ties = missed = 0
     for _ in range(studies):
@@ -144,9 +144,9 @@ def test_auto_stops_early_where_all_arms_differ(monkeypatch, tmp_path):
 
 
 def test_the_first_look_of_auto_can_decide():
-    """A look at which no result, however clear, could be decided would only cost its report."""
+    """An analysis at which no result, however clear, could be decided would only cost its report."""
     for most, comparisons in itertools.product((9, 12, 20), (1, 5)):
-        counts = _looks(most, comparisons).counts
+        counts = _analyses(most, comparisons).counts
         values = {arm: [0.5 + 0.1 * bool(i)] * counts[0] for i, arm in enumerate(ARMS[:comparisons + 1])}
         _, result = one_part(values, counts[0], counts)
         assert {one.verdict for one in result.arms[1:]} == {"better"} and result.arms[1].detectable == 0
@@ -157,7 +157,7 @@ FACTORIAL = {"axes": (("block", ("plain", "residual")), ("depth", ("1", "4"))), 
 
 
 def test_effects_of_factors_over_all_looks():
-    """Effects have a family of their own: 5 % over it and all looks."""
+    """Effects have a family of their own: 5 % over it and all analyses."""
     random, studies, errors, counts = np.random.default_rng(4), 150, 0, (8, 10, 12)
     for _ in range(studies):
         values = null(random, 12, [", ".join(cell) for cell in CELLS])
@@ -226,8 +226,8 @@ def test_claims_at_their_bar(monkeypatch, kind, counts):
         for count in counts or (n,):
             manifest = made.manifest_of(tuple(values["dice_macro"]), count, counts, **shape)
             cut = {key: outcome(table, count)["dice_macro"] for key, table in values.items()}
-            found.add(judge(claim, manifest, analyse(manifest, made.runs_of(cut))).verdict)
+            found.add(evaluate_claim(claim, manifest, analyse(manifest, made.runs_of(cut))).verdict)
         for word in found:
             seen[word] += 1
     assert at_most(seen["supported"], studies, 0.025) and at_most(seen["contradicted"], studies, 0.025)
-    assert seen["inconclusive"] > 0.8 * studies    # all of them were judged
+    assert seen["inconclusive"] > 0.8 * studies    # all of them were evaluated

@@ -7,7 +7,7 @@ import pytest
 import synthetic_study as synthetic
 from synthetic_study import arm, changed, read, study, with_outcome
 
-from harness.ablation.manifest import Looks, arm_key
+from harness.ablation.manifest import InterimAnalyses, arm_key
 from harness.analysis.study_analysis import analyse
 from harness.analysis.study_runs import arm_runs, values
 from harness.stats.hypothesis_tests import holm
@@ -155,8 +155,8 @@ def test_one_at_a_time_axes_have_no_effects(tmp_path):
 
 
 def sequential(manifest, counts):
-    looks = Looks(min_seeds=counts[0], max_seeds=counts[-1], counts=counts)
-    return manifest.model_copy(update={"looks": looks, "seeds": tuple(range(len(manifest.seeds)))})
+    analyses = InterimAnalyses(min_seeds=counts[0], max_seeds=counts[-1], counts=counts)
+    return manifest.model_copy(update={"interim_analyses": analyses, "seeds": tuple(range(len(manifest.seeds)))})
 
 
 def test_looks_decide_by_their_plan_and_not_by_holm(tmp_path):
@@ -164,13 +164,13 @@ def test_looks_decide_by_their_plan_and_not_by_holm(tmp_path):
     result, = analyse(sequential(manifest, (8, 12, 16)), runs)
     none, add = arm(result, "none"), arm(result, "add")
     assert none.verdict == "worse" and none.decision.status == "decided" and math.isnan(none.adjusted_p)
-    assert add.verdict == "undecided" and add.decision.next_look == 16
-    assert result.level > 0.95 and "looks at 8, 12, 16 seeds" in result.correction
-    assert "decided at the look of 12 seeds" in result.conclusion
-    assert "the next look is at 16 seeds" in result.conclusion
+    assert add.verdict == "undecided" and add.decision.next_analysis == 16
+    assert result.level > 0.95 and "analyses at 8, 12, 16 seeds" in result.correction
+    assert "decided at the analysis at 12 seeds" in result.conclusion
+    assert "the next analysis is at 16 seeds" in result.conclusion
     first, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)),
                      [run for run in runs if run.record.spec.seeds.init < 8])
-    # the first of three looks may spend a quarter of 5 %, which eight seeds cannot reach over five arms
+    # the first of three analyses may spend a quarter of 5 %, which eight seeds cannot reach over five arms
     assert arm(first, "none").comparison.test.p * 5 <= 0.05 and arm(first, "none").verdict == "undecided"
 
 
@@ -179,9 +179,9 @@ def test_a_look_waits_for_seeds_that_are_still_to_come(tmp_path):
     runs = [run for run in runs if run.record.spec.seeds.init != 11 or run.record.spec.options]    # the base's
     result, = analyse(sequential(manifest, (8, 12, 16)), runs)
     assert {one.decision.seeds for one in result.arms[1:]} == {8} and result.missing == 1
-    # what is shown is what was seen at that look, whatever has come in since
+    # what is shown is what was seen at that analysis, whatever has come in since
     assert {one.comparison.test.n for one in result.arms[1:]} == {8}
-    assert "seed 9: waits for the look at 12 seeds" in result.excluded
+    assert "seed 9: waits for the analysis at 12 seeds" in result.excluded
 
 
 def test_what_an_early_look_can_see_is_what_it_may_spend(tmp_path):
@@ -189,16 +189,17 @@ def test_what_an_early_look_can_see_is_what_it_may_spend(tmp_path):
     early = [run for run in runs if run.record.spec.seeds.init < 8]
     first, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)), early)
     assert {one.detectable for one in first.arms[1:]} == {math.inf} and {one.letters for one in first.arms} == {""}
-    assert "so few seeds, as 10 are needed" in first.conclusion and "the next look is at 12 seeds" in first.conclusion
+    assert "so few seeds, as 10 are needed" in first.conclusion
+    assert "the next analysis is at 12 seeds" in first.conclusion
     second, = analyse(sequential(manifest, (8, 12, 16)), runs)
     fixed, = analyse(manifest, runs)
-    assert (second.spent, second.alpha) == pytest.approx((0.05 * 9 / 16, 0.05 * 5 / 16))
-    assert fixed.spent == fixed.alpha == 0.05
+    assert (second.alpha_spent, second.alpha) == pytest.approx((0.05 * 9 / 16, 0.05 * 5 / 16))
+    assert fixed.alpha_spent == fixed.alpha == 0.05
     for one, other in zip(second.arms[1:], fixed.arms[1:], strict=True):
         assert other.detectable < one.detectable < math.inf
     none, = analyse(sequential(manifest.model_copy(update={"seeds": tuple(range(8))}), (8, 12, 16)),
                     [run for run in runs if run.record.spec.seeds.init < 7])
-    assert "Nothing is decided before the first look, at 8 seeds; this has 7." in none.conclusion
+    assert "Nothing is decided before the first analysis, at 8 seeds; this has 7." in none.conclusion
 
 
 def test_effects_and_letters_of_a_look_are_tested_at_its_share(tmp_path):
@@ -206,9 +207,9 @@ def test_effects_and_letters_of_a_look_are_tested_at_its_share(tmp_path):
     fixed, = analyse(manifest, runs)
     assert "depth 3 is better than 2" in fixed.conclusion and "95 % interval" in fixed.conclusion
     assert len(set("".join(one.letters for one in fixed.arms))) > 1
-    looked, = analyse(sequential(manifest, (8, 16, 20)), runs)    # 0.8 % at the first, of which 8 seeds cannot decide
-    assert "is better than 2" not in looked.conclusion and "10 seeds are needed for 3 effects" in looked.conclusion
-    assert {one.letters for one in looked.arms} == {""}
+    analysed, = analyse(sequential(manifest, (8, 16, 20)), runs)    # 0.8 % at the first, of which 8 seeds cannot decide
+    assert "is better than 2" not in analysed.conclusion and "10 seeds are needed for 3 effects" in analysed.conclusion
+    assert {one.letters for one in analysed.arms} == {""}
 
 
 def test_seeds_added_after_results_were_seen_are_told(tmp_path):

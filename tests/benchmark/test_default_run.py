@@ -50,8 +50,8 @@ def test_share_of_a_run(profile, tmp_path, monkeypatch, rounds, runs):
     said = []
     asked = BenchmarkOptions("cpu", "fp32", rounds=rounds, cache=tmp_path / "cache", say=said.append)
     [trial] = evaluation.run(asked, profile, how=Execution(in_process=True)).trials
-    judged, whole = (trial.contestants[name].seconds for name in (evaluation.JUDGED, evaluation.WHOLE))
-    assert len(judged) == runs and all(0 < part < all_of_it for part, all_of_it in zip(judged, whole))
+    evaluated, whole = (trial.contestants[name].seconds for name in (evaluation.EVALUATED, evaluation.WHOLE))
+    assert len(evaluated) == runs and all(0 < part < all_of_it for part, all_of_it in zip(evaluated, whole))
     assert 0 < trial.comparisons[0].value < 1 and sum("run " in line for line in said) == runs
 
 

@@ -62,14 +62,14 @@ def test_fid_in_its_features_has_its_name_and_tells_real_from_inverted(trained, 
     real = np.stack(dataset.validation.images)
     good, bad = fidelity(real, train, held_out, trained), fidelity(255 - real, train, held_out, trained)
     assert good["fid"].label == "FID (digits-cnn)"
-    assert good["fid"].value < 3 * good["fid"].floor < bad["fid"].value
+    assert good["fid"].value < 3 * good["fid"].real_data_reference < bad["fid"].value
     assert bad["precision"].value < good["precision"].value
 
 
 def test_label_agreement(trained, dataset):
     images, labels = np.stack(dataset.test.images), np.asarray(dataset.test.labels)
     right = label_agreement(images, labels, trained)
-    assert right.value == pytest.approx(trained.test_accuracy) == right.floor
+    assert right.value == pytest.approx(trained.test_accuracy) == right.real_data_reference
     wrong = label_agreement(images, (labels + 1) % 10, trained)
     assert wrong.value < 0.03 and wrong.n == len(labels) and wrong.direction == "higher"
     assert right.protocol["weights_hash"] == trained.weights_hash

@@ -80,8 +80,8 @@ def test_fid_is_the_closed_form(extractor, images, features):
     found = fidelity(*images, extractor)["fid"]
     assert found.value == pytest.approx(closed_form(features[0], features[1]), rel=1e-6)
     held_out = features[2][module._draw(N_HELD_OUT, N, 0)]
-    assert found.floor == pytest.approx(closed_form(held_out, features[1]), rel=1e-6)
-    assert found.value > 3 * found.floor
+    assert found.real_data_reference == pytest.approx(closed_form(held_out, features[1]), rel=1e-6)
+    assert found.value > 3 * found.real_data_reference
 
 
 def test_kid_is_the_mmd_where_one_subset_is_everything(extractor, images, features):
@@ -104,7 +104,8 @@ def test_every_number_says_how_it_came_about(extractor, images):
     assert [metric.label for metric in found.values()] == [
         "FID (random)", "KID (random)", "precision (random)", "recall (random)"]
     for metric in found.values():
-        assert metric.n == metric.protocol["n"] == N and metric.floor is not None and metric.undefined == 0
+        assert metric.n == metric.protocol["n"] == N and metric.undefined == 0
+        assert metric.real_data_reference is not None
         assert metric.protocol["weights_hash"] == "0123" and metric.protocol["reference"] == "train"
     assert found["fid"].protocol["n_reference"] == N_REFERENCE
     assert found["precision"].protocol["n_reference"] == N
@@ -144,7 +145,7 @@ def test_other_weights_other_images_other_files(extractor, images, tmp_path):
     fidelity(*images, other, cache=tmp_path)
     fidelity(images[0], images[1].flip(3), images[2], extractor, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 6
-    fidelity(images[0][:50], *images[1:], extractor, cache=tmp_path)               # another floor, the same features
+    fidelity(images[0][:50], *images[1:], extractor, cache=tmp_path)               # another n, the same features
     assert len(list(tmp_path.iterdir())) == 7
 
 
@@ -166,8 +167,8 @@ def test_arrays_and_colour(images):
 def test_collapsed_samples_score_badly_and_do_not_crash(extractor, images):
     black = torch.zeros_like(images[0])
     found = fidelity(black, *images[1:], extractor)
-    assert found["fid"].value > 10 * found["fid"].floor
-    assert found["recall"].value == 0 < found["recall"].floor
+    assert found["fid"].value > 10 * found["fid"].real_data_reference
+    assert found["recall"].value == 0 < found["recall"].real_data_reference
 
 
 def test_too_few_images_is_one_line(extractor, images):

@@ -175,7 +175,7 @@ def test_higher_is_better_where_the_metric_says_so(tmp_path):
 def test_floor_failures_and_nothing_at_all_are_said(tmp_path):
     synthetic.write_output(tmp_path, suites=("generation",), variants=("plain", "dit"))
     (group,) = group_runs(runs_of(tmp_path))
-    assert "Held-out real data scores 1.93 (floor). 1 of 6 runs did not finish." in conclusion(group)
+    assert "Held-out real data scores 1.93. 1 of 6 runs did not finish." in conclusion(group)
     (failed,) = group_runs([memory_run(tmp_path, status="oom", error="big")])
     assert conclusion(failed) == "On digits, no run has a result. 1 of 1 runs did not finish."
     assert "is undefined for every run" in conclusion(group_of(tmp_path, {"plain": [float("nan")]}))

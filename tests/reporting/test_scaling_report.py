@@ -259,7 +259,7 @@ def test_many_conditions_have_figures_up_to_a_number_that_is_said(tmp_path, monk
 def test_a_broken_claim_takes_no_report_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr("harness.analysis.scaling_findings.claim_names", lambda: ["no_such_claim"])
     found = scaling_findings(synthetic.runs_of(), tmp_path)
-    assert found.claims == () and "claims not judged: unknown claim" in found.problems[0]
+    assert found.claims == () and "claims not evaluated: unknown claim" in found.problems[0]
 
 
 def test_cells_in_a_list_say_only_what_tells_them_apart():

@@ -79,8 +79,8 @@ def test_a_measured_cost_keeps_its_interval_and_a_bootstrap_its_ends():
 
 def test_summary_has_a_row_per_arm_the_floor_last_and_cost_behind_quality(groups):
     table = summary_table(groups[1])
-    (floor,) = table.foot
-    assert floor[0].text == "real data (floor)" and floor[2].text == "1.93"
+    (real_data,) = table.foot
+    assert real_data[0].text == "real data" and real_data[2].text == "1.93"
     assert {row[0].text for row in table.rows} == set(synthetic.VARIANTS)
     (edge,) = (i for i, heading in enumerate(table.headings) if heading.edge)
     assert all(heading.note for heading in table.headings[2:edge])
@@ -163,7 +163,7 @@ def test_csv_has_every_run_in_full_precision(out, groups, tmp_path):
             header = f"{metric.label} [{metric.unit}]" if metric.unit else metric.label
             assert float(row[header]) == metric.value
         if "fid" in record.metrics:
-            assert (row["FID (digits-cnn) n"], row["FID (digits-cnn) floor"]) == ("1000", "1.93")
+            assert (row["FID (digits-cnn) n"], row["FID (digits-cnn) of real data"]) == ("1000", "1.93")
 
 
 def test_csv_keeps_protocols_apart_and_undefined_empty(tmp_path):

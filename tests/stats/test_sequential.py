@@ -19,9 +19,9 @@ def test_looks_are_spread_or_given():
 
 @pytest.mark.parametrize("wrong, says", [
     ({"min_seeds": 0, "max_seeds": 8}, "1 or more"), ({"min_seeds": 9, "max_seeds": 8}, "not more"),
-    ({"min_seeds": 6, "max_seeds": 8, "looks": 0}, "at least one look"),
-    ({"min_seeds": 6, "max_seeds": 8, "looks": (6, 7)}, "the last 8"),
-    ({"min_seeds": 6, "max_seeds": 8, "looks": (8, 6)}, "growing"),
+    ({"min_seeds": 6, "max_seeds": 8, "analyses": 0}, "at least one analysis"),
+    ({"min_seeds": 6, "max_seeds": 8, "analyses": (6, 7)}, "the last 8"),
+    ({"min_seeds": 6, "max_seeds": 8, "analyses": (8, 6)}, "growing"),
     ({"min_seeds": 3, "max_seeds": 5}, "needs at least 6"),
     ({"min_seeds": 3, "max_seeds": 7, "comparisons": 5}, "5 comparisons at alpha = 0.05 needs at least 8"),
     ({"min_seeds": 6, "max_seeds": 8, "alpha": 2}, "alpha"),
@@ -42,19 +42,19 @@ def test_one_look_is_the_fixed_test_and_holm():
         assert [found[str(i)].status == "decided" for i in range(4)] == list(adjusted <= 0.05)
 
 
-@pytest.mark.parametrize("looks", [(6, 8, 10), (5, 6, 7, 8, 9, 10), (8, 10)])
-def test_over_all_assignments_of_signs_no_more_than_alpha_is_ever_rejected(looks):
+@pytest.mark.parametrize("analyses", [(6, 8, 10), (5, 6, 7, 8, 9, 10), (8, 10)])
+def test_over_all_assignments_of_signs_no_more_than_alpha_is_ever_rejected(analyses):
     """The exact error, given the sizes of the differences: every assignment tried, none simulated."""
-    plan = SequentialPlan(looks[0], 10, looks)
+    plan = SequentialPlan(analyses[0], 10, analyses)
     sizes = np.abs(np.random.default_rng(1).normal(size=10))
-    rejected = {n: 0 for n in looks}
+    rejected = {n: 0 for n in analyses}
     for signs in itertools.product((1, -1), repeat=9):
         values = sizes * np.array([1, *signs])     # the mirror image of each is rejected alike
-        for n in looks:
+        for n in analyses:
             if plan.decide(values[:n]).status == "decided":
                 rejected[n] += 1
-    for n in looks:
-        assert rejected[n] / 2**9 <= 0.05 * plan.spent_by(n) + 1e-12
+    for n in analyses:
+        assert rejected[n] / 2**9 <= 0.05 * plan.alpha_spent_by(n) + 1e-12
     assert rejected[10] / 2**9 >= 0.05 - 2 / 2**9  # and next to nothing of it is wasted
 
 
@@ -62,10 +62,10 @@ def test_status_side_and_next_look():
     plan = SequentialPlan(6, 10, 3)
     clear = [1.0, 1.2, 0.9, 1.1, 1.3, 0.8, 1.0, 1.1, 0.9, 1.2]
     none_yet = plan.decide(clear[:5])
-    assert (none_yet.status, none_yet.seeds, none_yet.next_look) == ("continue", 0, 6) and math.isnan(none_yet.p)
-    assert plan.decide(clear[:7]).seeds == 6       # the seventh waits for the next look
+    assert (none_yet.status, none_yet.seeds, none_yet.next_analysis) == ("continue", 0, 6) and math.isnan(none_yet.p)
+    assert plan.decide(clear[:7]).seeds == 6       # the seventh waits for the next analysis
     done = plan.decide(clear)
-    assert (done.status, done.side, done.next_look, done.p) == ("decided", 1, None, 2 / 2**10)
+    assert (done.status, done.side, done.next_analysis, done.p) == ("decided", 1, None, 2 / 2**10)
     assert plan.decide([-x for x in clear]).side == -1
     assert plan.decide(clear, threshold=2).side == -1
     open_still = plan.decide([1, -1] * 5)
@@ -116,5 +116,5 @@ def test_more_than_sixteen_seeds_are_sampled_the_same_way_every_time():
 
 
 def test_looking_early_saves_seeds_and_costs_little_power():
-    looks, all_seeds, used = sequential_power(SequentialPlan(8, 12, 3), 1.2, 300)
-    assert looks.found > all_seeds.found - 0.06 and used.found < 11
+    analyses, all_seeds, used = sequential_power(SequentialPlan(8, 12, 3), 1.2, 300)
+    assert analyses.found > all_seeds.found - 0.06 and used.found < 11

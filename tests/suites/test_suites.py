@@ -80,7 +80,7 @@ def test_sampling_seed_moves_samples_only(tiny_data, tiny_spec, tmp_path):
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_test_split_is_touched_once_and_after_training(suite, tiny_data, tiny_spec, tmp_path, monkeypatch):
-    """Reading the test images is forbidden until the loop has ended; then every image is judged once."""
+    """Reading the test images is forbidden until the loop has ended; then every image is evaluated once."""
     from harness.suites import segmentation
     data, stages = tiny_data(suite), []
 
@@ -99,19 +99,19 @@ def test_test_split_is_touched_once_and_after_training(suite, tiny_data, tiny_sp
         return trained
 
     monkeypatch.setattr(module, "train", watched_train)
-    judged = []
+    evaluated = []
     if suite == "segmentation":
         predict = segmentation.predict
 
         def watched_predict(model, split, *rest):
-            judged.append(split)
+            evaluated.append(split)
             return predict(model, split, *rest)
 
         monkeypatch.setattr(segmentation, "predict", watched_predict)
     record, folder = run(tiny_spec(suite), data, tmp_path)
     assert record.status == "ok", (folder / "traceback.txt").read_text()
     if suite == "segmentation":
-        assert sum(split is data.test for split in judged) == 1
+        assert sum(split is data.test for split in evaluated) == 1
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -125,7 +125,7 @@ def test_a_trial_is_trained_and_validated_and_never_sees_the_test_split(suite, t
     fields = {"fingerprint": whole.fingerprint, "describe": whole.describe}
     record, folder = run(tiny_spec(suite), whole, tmp_path)
     hidden = Blind(data, Forbidden(), **fields)
-    trial, trial_folder = run(tiny_spec(suite, judged=False), hidden, tmp_path)
+    trial, trial_folder = run(tiny_spec(suite, evaluate_on_test=False), hidden, tmp_path)
     assert trial.status == "ok", (trial_folder / "traceback.txt").read_text()
     assert trial.run_id != record.run_id
     assert trial.metrics == {} and trial.pictures == {} and not (trial_folder / "cases.csv").exists()
@@ -133,7 +133,7 @@ def test_a_trial_is_trained_and_validated_and_never_sees_the_test_split(suite, t
     assert curves[0] == curves[1] and {name for _, name, _ in curves[1]} >= {"validation loss"}
     assert {"parameters", "macs", "step_ms", "train_images_per_s", "peak_memory_bytes"} <= set(trial.cost)
     assert not [name for name in trial.cost if name.startswith(("sampling", "inference"))]
-    assert read_record(trial_folder).spec.judged is False
+    assert read_record(trial_folder).spec.evaluate_on_test is False
 
 
 class Blind:
@@ -208,7 +208,8 @@ def test_windows_see_all_of_an_image_larger_than_the_crop(tiny_data, tiny_spec, 
 def test_generation_reports_floor_and_n(tiny_data, tiny_spec, tmp_path):
     record, _ = run(tiny_spec("generation"), tiny_data("generation"), tmp_path)
     fid = record.metrics["fid"]
-    assert fid.label == "FID (tiny-cnn)" and fid.n == 8 and fid.floor is not None and fid.direction == "lower"
+    assert fid.label == "FID (tiny-cnn)" and fid.n == 8 and fid.direction == "lower"
+    assert fid.real_data_reference is not None
     assert fid.protocol["num_inference_steps"] == 3 and fid.protocol["n"] == 8
     assert record.metrics["label_agreement"].n == 8
 
