@@ -42,8 +42,7 @@ PAGES = ("zoo", "memory", "matching", "statistics")
 def main(context: click.Context, suite: str | None, variants: str | None, others: tuple[str, ...],
          out: Path | None, how: Execution, track: tuple[str, ...], **asked) -> None:
     """Benchmark U-Net variants: python bench.py --suite generation"""
-    given = [name.opts[0] for name in context.command.params
-             if context.get_parameter_source(name.name) is click.core.ParameterSource.COMMANDLINE]
+    given = [option.opts[0] for option in given_options(context)]
     if context.invoked_subcommand is not None:
         if given:
             raise InputError(f"{given[0]} stands before {context.invoked_subcommand!r}, which does not take it from "
@@ -59,6 +58,12 @@ def main(context: click.Context, suite: str | None, variants: str | None, others
     request = Request(suite=suite, variants=tuple(dict.fromkeys((*named, *others))), **asked)
     check_names(request)
     context.exit(run_suite(request, out, how, track))
+
+
+def given_options(context: click.Context) -> list[click.Parameter]:
+    """Return the parameters that stand on the command line."""
+    return [option for option in context.command.params
+            if context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE]
 
 
 def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] = ()) -> int:
@@ -226,43 +231,41 @@ def compare(a: Path, b: Path, fail_on_regression: bool, min_effect: float, as_js
 
 @main.command()
 @click.argument("name", metavar="NAME")
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, modules at any depth.")
 @click.option("--size", type=click.IntRange(min=1), metavar="N",
               help="Side of the image.  [default: 64, or the preset's]")
-@click.option("--depth", type=click.IntRange(min=0), metavar="N", help="Levels of modules shown.  [default: what fits]")
 @click.option("--set", "changes", multiple=True, metavar="ARGUMENT=VALUE",
               help="An argument of the network's build, e.g. width=64; may be given more than once.")
+@click.option("--depth", type=click.IntRange(min=0), metavar="N", help="Levels of modules shown.  [default: what fits]")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, modules at any depth.")
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Also draw the network's shape.")
-def inspect(name: str, as_json: bool, size: int | None, depth: int | None, changes: tuple[str, ...],
-            svg: Path | None) -> None:
+@click.option("--memory", metavar="SIZE",
+              help="In place of all that: the largest batch that fits into this, e.g. 24GB or 16GiB.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="With --memory: the largest image for N of them.")
+@click.option("--training/--inference", default=True,
+              help="With --memory: a step of AdamW, or a forward pass.  [default: training]")
+@click.option("--precision", default="fp32", help="With --memory: fp32, bf16 or fp16, by autocast.  [default: fp32]")
+@click.option("--ema", is_flag=True, help="With --memory: averaged weights are kept, too.")
+@click.option("--device", default="auto", help="With --memory: whose operators, auto, cpu or cuda.  [default: auto]")
+@click.pass_context
+def inspect(context: click.Context, name: str, size: int | None, changes: tuple[str, ...], depth: int | None,
+            as_json: bool, svg: Path | None, memory: str | None, **asked) -> None:
     """Modules, output shapes, parameters and MACs of NAME: a variant, a preset, or anyone's network.
 
-    A variant is shown as a denoiser of images of three channels; time=false makes it a segmenter.
+    A variant is shown as a denoiser of images of three channels; time=false makes it a segmenter. With --memory: the
+    largest batch or image that fits, computed without running NAME.
     """
-    from harness.inspection.table import show
-    show(name, size, changes, depth=depth, as_json=as_json, svg=svg)
-
-
-@main.command()
-@click.argument("name", metavar="NAME")
-@click.option("--memory", required=True, metavar="SIZE", help="What there is, e.g. 24GB or 16GiB.")
-@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Find the largest batch at this side.  "
-              "[default: 64, or the preset's]")
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Find the largest image in batches of N.")
-@click.option("--training/--inference", default=True, show_default=True, help="A step of AdamW, or a forward pass.")
-@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16, by autocast.")
-@click.option("--ema", is_flag=True, help="Averaged weights are kept, too.")
-@click.option("--device", default="auto", show_default=True, help="Whose operators: auto, cpu or cuda.")
-@click.option("--set", "changes", multiple=True, metavar="ARGUMENT=VALUE",
-              help="An argument of the network's build, e.g. width=64; may be given more than once.")
-def fit(name: str, memory: str, size: int | None, batch: int | None, changes: tuple[str, ...], **asked) -> None:
-    """The largest batch or image that fits into a memory, computed without running NAME.
-
-    NAME is a variant, a preset, or anyone's network, as for inspect.
-    """
-    from harness.inspection.fit import show
-    show(name, memory, size, batch, changes, **asked)
+    other = ("depth", "as_json", "svg") if memory else asked
+    ignored = next((option for option in given_options(context) if option.name in other), None)
+    if ignored is not None:
+        how = "does not go with" if memory else "goes with"
+        raise InputError(f"{ignored.opts[0]} {how} --memory, which asks for the largest batch or image that fits")
+    if memory:
+        from harness.inspection.fit import show as show_fit
+        show_fit(name, memory, size, changes=changes, **asked)
+    else:
+        from harness.inspection.table import show
+        show(name, size, changes, depth=depth, as_json=as_json, svg=svg)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""What ``bench.py fit`` answers: the largest batch, or the largest image, that a memory holds."""
+"""The largest batch, or the largest image, that a memory holds: ``bench.py inspect NAME --memory SIZE``."""
 
 from __future__ import annotations
 
@@ -181,9 +181,13 @@ def fit(name: str, memory: int, *, size: int | None = None, batch: int | None = 
     return (found, side, cost(found)) if batch is None else (batch, first + found * step, cost(found))
 
 
-def show(name: str, memory: str, size: int | None, batch: int | None, changes: Iterable[str], *, training: bool,
+def show(name: str, memory: str, size: int | None, *, batch: int | None, changes: Iterable[str], training: bool,
          precision: str, ema: bool, device: str) -> None:
-    """What ``bench.py fit`` prints; ``device`` "auto" is the GPU that this machine has, or else its CPU."""
+    """Print the largest batch or image, and what holds the memory then.
+
+    ``device`` "auto" is the GPU that this machine has, or else its CPU. Raises InputError for options that do not go
+    together.
+    """
     limit = parse_bytes(memory)
     if size is not None and batch is not None:
         raise InputError("give --size to find the largest batch, or --batch to find the largest image, not both")

@@ -195,7 +195,7 @@ Training steps (mean squared error, clipped gradients, fused AdamW) and forward 
 channels last, in fp32 and under bf16 autocast: {BATCH} images of 3 x {SIZE} x {SIZE} with a time step.
 `python bench.py page memory` makes this page again; `memory.csv` holds it in bytes.
 
-*Predicted* is computed without running the network (`harness/measurement/memory.py`, `bench.py fit`); the parts are
+*Predicted* is computed without running the network (`bench.py inspect NAME --memory SIZE` asks for that); the parts are
 what each holds at the peak. *Tensors alive* is the peak of what PyTorch's CPU allocator gave out, from its profiler.
 *Resident* is the peak of the process's resident set above its level before the network was made, after a step of one
 image, with the C library told to return what is freed ({' '.join(f'{k}={v}' for k, v in GIVES_BACK.items())}). Each

@@ -148,7 +148,7 @@ BROKEN = {"not Python": "def build(**k)\n", "relative": "from . import parts\n",
                                "        super().__init__()\n    def forward(self, *a):\n        raise SystemExit(0)\n"}
 
 
-@pytest.mark.parametrize("command", ["inspect", "fit --memory 1GB", "fit --memory 1GB --batch 1"])
+@pytest.mark.parametrize("command", ["inspect", "inspect --memory 1GB", "inspect --memory 1GB --batch 1"])
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_one_line(command, content, tmp_path):
     (tmp_path / "mine.py").write_text(content)

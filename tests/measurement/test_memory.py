@@ -242,13 +242,13 @@ def test_one_size_only(tmp_path):
 
 
 def test_on_the_command_line(halving):
-    done = bench("fit", halving, "--memory", "300MB", "--size", 32, "--ema")
+    done = bench("inspect", halving, "--memory", "300MB", "--size", 32, "--ema")
     assert done.exit_code == 0, done.output
     assert all(words in done.output for words in ("batch ", "activations saved", "optimiser", "averaged weights"))
-    done = bench("fit", halving, "--memory", "50MB", "--inference", "--batch", 2)
+    done = bench("inspect", halving, "--memory", "50MB", "--inference", "--batch", 2)
     assert done.exit_code == 0 and "optimiser" not in done.output and "in batches of 2" in done.output
     assert "a CPU's operators" not in done.output and "target" not in done.output
-    done = bench("fit", halving, "--memory", "50MB", "--size", 32, "--precision", "bf16", "--device", "cpu")
+    done = bench("inspect", halving, "--memory", "50MB", "--size", 32, "--precision", "bf16", "--device", "cpu")
     assert done.exit_code == 0 and "a CPU's operators" in done.output
 
 
@@ -266,6 +266,8 @@ def test_on_the_command_line(halving):
     (("plian", "--memory", "1GB"), ("did you mean 'plain'",)),
     (("plain", "--memory", "1GB", "--size", "32", "--batch", "2"), ("not both",)),
     (("plain", "--memory", "1GB", "--set", "widht=3"), ("plain", "widht")),
+    (("plain", "--memory", "1GB", "--json"), ("--json does not go with --memory",)),
+    (("plain", "--ema"), ("--ema goes with --memory",)),
 ])
 def test_what_it_refuses(args, words):
-    refused(bench("fit", *args), *words)
+    refused(bench("inspect", *args), *words)
