@@ -241,7 +241,7 @@ def compare(a: Path, b: Path, fail_on_regression: bool, min_effect: float, as_js
               help="Also draw the network's shape.")
 @click.option("--memory", metavar="SIZE",
               help="In place of all that: the largest batch that fits into this, e.g. 24GB or 16GiB.")
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="With --memory: the largest image for N of them.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="With --memory: the largest image, N at a time.")
 @click.option("--training/--inference", default=True,
               help="With --memory: a step of AdamW, or a forward pass.  [default: training]")
 @click.option("--precision", default="fp32", help="With --memory: fp32, bf16 or fp16, by autocast.  [default: fp32]")
