@@ -70,34 +70,35 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     """Plan, run, report; 2 where a run did not end well or a record could not be read, otherwise 0."""
     from rich.console import Console
 
+    from harness import plan
     from harness.execute import execute, prepare
     from harness.executors.local import start_server
-    from harness.plan import cell_name, data_spec, device_and_precision, load_data, make_plan, read_profile, swept
     from harness.progress import Display
     from harness.tracking import Tracking
 
     console = Console()
     start_server(how, request.suite)
-    profile = read_profile(request.profile, request.suite)
-    spec = data_spec(request, profile)
+    profile = plan.read_profile(request.profile, request.suite)
+    spec = plan.data_spec(request, profile)
     if out is None:
         data_name = Path(spec.root).resolve().name if spec.name == "folder" else spec.name
         out = LOCAL_RESULTS / f"{request.suite}-{data_name}-{Path(request.profile).stem}"
-    device_and_precision(request, profile)         # refused before data are decoded, which may take minutes
-    data = load_data(spec, request.suite, out / "cache")
-    plan = make_plan(request, data, out / "cache")
+    plan.device_and_precision(request, profile)    # refused before data are decoded, which may take minutes
+    plan.check_importable(request)
+    data = plan.load_data(spec, request.suite, out / "cache")
+    specs = plan.make_plan(request, data, out / "cache")
     prepare(out)                                   # only now: what is refused leaves no empty results folder behind
-    sweep = swept(request, profile)
+    sweep = plan.swept(request, profile)
 
     def name(run) -> str:
-        return ", ".join(filter(None, [run.variant, cell_name(run, sweep)]))
+        return ", ".join(filter(None, [plan.portable_variant(run.variant), plan.cell_name(run, sweep)]))
 
-    networks, cells = (len(set(found)) for found in zip(*((run.variant, run.group_id()) for run in plan)))
-    console.print(f"{request.suite} on {data.name}: {len(plan)} runs ({networks} networks"
+    networks, cells = (len(set(found)) for found in zip(*((run.variant, run.group_id()) for run in specs)))
+    console.print(f"{request.suite} on {data.name}: {len(specs)} runs ({networks} networks"
                   f"{f' in {cells} cells' if sweep else ''}), results in {out}", highlight=False, markup=False)
-    with Display(console, len(plan)) as display:
+    with Display(console, len(specs)) as display:
         listener = Tracking(track, out, display)
-        records = execute(plan, data, out, how=how,
+        records = execute(specs, data, out, how=how,
                           listener=lambda run, **event: listener(run, name=name(run), **event))
     problems = show_report(out, console)
     bad = [record for record in records if record.status != "ok"]
@@ -239,8 +240,7 @@ def compare(a: Path, b: Path, fail_on_regression: bool, min_effect: float, as_js
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON, modules at any depth.")
 @click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Also draw the network's shape.")
-@click.option("--memory", metavar="SIZE",
-              help="In place of all that: the largest batch that fits into this, e.g. 24GB or 16GiB.")
+@click.option("--memory", metavar="SIZE", help="In place of all that: the largest batch that fits, e.g. 24GB or 16GiB.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="With --memory: the largest image, N at a time.")
 @click.option("--training/--inference", default=True,
               help="With --memory: a step of AdamW, or a forward pass.  [default: training]")

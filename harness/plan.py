@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from harness import datasets, suites
 from harness.errors import InputError, unknown
 from harness.identity import networks
-from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec
+from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec, portable_variant
 from harness.yaml_file import YamlFile
 
 if TYPE_CHECKING:                                  # listing profiles must not wait for numpy
@@ -97,7 +97,7 @@ def check_names(request: Request) -> None:
     profile = read_profile(request.profile, request.suite)
     for variant in (*request.variants, *profile.variants, *profile.variant_options):
         if variant != "all":
-            networks.check(variant)
+            networks.check(networks.split_inline(variant)[0])
     if request.dataset is not None and request.data is not None:
         raise InputError("--dataset names a registered set and --data a folder of your own: give one of them")
     if request.data is None:
@@ -115,6 +115,23 @@ def check_names(request: Request) -> None:
         if request.suite not in fitting:
             raise InputError(f"--{option.replace('_', '-')} is for the {' and the '.join(fitting)} suite, "
                              f"not for {request.suite}")
+
+
+def check_importable(request: Request) -> None:
+    """Raise InputError for a network from elsewhere that cannot be imported, before data are prepared for it.
+
+    Imports it, and torch, where one was asked for.
+    """
+    files: dict[str, Path] = {}
+    for variant in request.variants:
+        name = networks.split_inline(variant)[0]
+        if ":" not in name:
+            continue
+        networks.factory(name)
+        file = networks.source_file(name)
+        if file is not None and files.setdefault(portable_variant(name), file.resolve()) != file.resolve():
+            raise InputError(f"{files[portable_variant(name)]} and {file} would both be called "
+                             f"{portable_variant(name)!r}; rename one of the files")
 
 
 def given(request: Request) -> dict[str, Any]:
@@ -186,9 +203,10 @@ def make_plan(request: Request, data: Dataset, cache: Path) -> list[RunSpec]:
     bases = cells(request, profile, base_spec(request, profile, data, cache))
     asked = request.variants or profile.variants
     names = dict.fromkeys(name for one in asked for name in (networks.all_names() if one == "all" else [one]))
-    return [base.model_copy(update={"variant": name, "seeds": same_seed(seed),
-                                    "options": {**base.options, **profile.variant_options.get(name, {})}})
-            for base in bases for seed in range(request.seeds or profile.seeds) for name in names]
+    found = [networks.split_inline(name) for name in names]
+    return [base.model_copy(update={"variant": name, "seeds": same_seed(seed), "options": {
+                **base.options, **profile.variant_options.get(name, {}), **options}})
+            for base in bases for seed in range(request.seeds or profile.seeds) for name, options in found]
 
 
 def swept(request: Request, profile: SuiteProfile) -> dict[str, list[Any]]:

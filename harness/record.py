@@ -106,6 +106,7 @@ class Record(Frozen):
     duration_s: float
     code: str                                      # fingerprint of the sources that move numbers
     env: dict[str, Any] = Field(default_factory=dict)
+    assumed: tuple[str, ...] = ()                  # of a network from elsewhere: its arguments, inputs, outputs
     data: dict[str, Any] = Field(default_factory=dict)  # name, fields, split sizes, classes, fingerprint
     cost: dict[str, Metric] = Field(default_factory=dict)     # parameters, MACs, times, memory
     metrics: dict[str, Metric] = Field(default_factory=dict)  # quality on the test split; headline first

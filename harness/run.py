@@ -15,10 +15,10 @@ from safetensors.torch import save_model
 
 from harness.dataset import Dataset
 from harness.errors import DiskFull, InputError, is_disk_full, one_line
-from harness.identity import networks
+from harness.identity import building, networks
 from harness.measurement import costs
 from harness.measurement.lease import MachineLease
-from harness.record import FINAL, Record, atomic_directory, capture_environment, write_record
+from harness.record import FINAL, Metric, Record, atomic_directory, capture_environment, write_record
 from harness.spec import RunSpec
 from harness.suites import Job, Outcome, registry
 from harness.training.compilation import compilation
@@ -62,7 +62,7 @@ def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
             run_id=run_id, spec=spec.portable(), status=status, error=error, started=started,
             duration_s=round(time.perf_counter() - clock, 3), code=code, env=capture_environment(spec.device),
             data=data.describe(), cost=outcome.cost, metrics=outcome.metrics if status == "ok" else {},
-            pictures=outcome.pictures if status == "ok" else {})
+            assumed=tuple(outcome.assumed), pictures=outcome.pictures if status == "ok" else {})
         write_files(folder, outcome)
         write_record(folder, record)
     if checkpoints is not None and status in FINAL:
@@ -89,36 +89,55 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     runtime = make_runtime()
     device = runtime.accelerator.device
     arguments = {**suite.network_arguments(data, settings), **spec.options}
-    factory = networks.factory(spec.variant)
-
-    outcome.cost.update(count(factory, arguments, suite.example_inputs(data, settings, 1, "meta")))
+    inputs = suite.example_inputs(data, settings, 1, "meta")
+    network = building.adaptation(spec.variant, arguments, inputs)
+    counted, uncounted = count(network.build, arguments["out_channels"], inputs)
+    outcome.cost.update(counted)
+    outcome.assumed = [*network.assumed, *uncounted]
     if prepares and hasattr(suite, "prepare"):
         suite.prepare(spec, settings, data, runtime, cache)
     memory = costs.PeakMemory(device)
     torch.manual_seed(spec.seeds.init)
-    model = factory(**arguments).to(device, memory_format=torch.channels_last)
+    model = network.build().to(device, memory_format=torch.channels_last)
     torch.manual_seed(spec.seeds.data)                 # dropout draws from here, alike in every arm
     with compilation(cache) if spec.train.compile else nullcontext():
         done = suite.run(Job(spec=spec, settings=settings, data=data, model=model, runtime=runtime, memory=memory,
                              folder=folder, cache=cache))
-    done.cost = {**outcome.cost, **done.cost}
+    done.cost, done.assumed = {**outcome.cost, **done.cost}, outcome.assumed
     return done
 
 
-def count(factory: Callable, arguments: dict, inputs: tuple) -> dict:
-    """Parameters and MACs, counted on the meta device; checks the output's shape on the way.
+def count(build: Callable, out_channels: int, inputs: tuple) -> tuple[dict[str, Metric], list[str]]:
+    """Count parameters and MACs; say, in a line, why MACs could not be counted, where they could not.
 
-    Raises ValueError for a network that breaks the contract in ``variants``.
+    On the meta device, where nothing is computed; a network that computes with values is counted on the CPU, on an
+    image of zeros. ``inputs`` are on the meta device. Raises ValueError for a network that breaks the contract in
+    ``variants``.
     """
-    with torch.device("meta"):
-        model = networks.require_module(factory(**arguments))
+    try:
+        with torch.device("meta"):
+            model = networks.require_module(build()).to("meta").eval()
+            check_output(model, out_channels, inputs)
+        return {"parameters": costs.count_parameters(model), **costs.count_macs(model, *inputs)}, []
+    except Exception:                              # of the contract, or of values that are not there
+        model = networks.require_module(build()).eval()
+    inputs = tuple(x if x is None else torch.zeros_like(x, device="cpu") for x in inputs)
+    check_output(model, out_channels, inputs)
+    found = {"parameters": costs.count_parameters(model)}
+    try:
+        return {**found, **costs.count_macs(model, *inputs)}, []
+    except Exception as problem:                   # the counter's own trouble is none of the network's
+        return {**found, **costs.uncounted_macs(*inputs)}, [f"MACs could not be counted: {one_line(problem)}"]
+
+
+def check_output(model: torch.nn.Module, out_channels: int, inputs: tuple) -> None:
+    """Raise ValueError where ``model`` does not return a tensor (N, out_channels, H, W)."""
     with torch.no_grad():
-        out = model.eval()(*inputs)
-    expected = (len(inputs[0]), arguments["out_channels"], *inputs[0].shape[2:])
+        out = model(*inputs)
+    expected = (len(inputs[0]), out_channels, *inputs[0].shape[2:])
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != expected:
         shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise ValueError(f"the network must return a tensor of shape {expected}, not {shape}")
-    return {"parameters": costs.count_parameters(model), **costs.count_macs(model, *inputs)}
 
 
 def classify(problem: Exception) -> tuple[str, str]:

@@ -74,7 +74,8 @@ class RunSpec(Frozen):
     def portable(self) -> RunSpec:
         """The same spec without paths of this machine, as it is kept in records."""
         root, profile = self.data.root, PurePath(self.profile)
-        changed = {"data": self.data.model_copy(update={"root": root and PurePath(root).name}),
+        changed = {"variant": portable_variant(self.variant),
+                   "data": self.data.model_copy(update={"root": root and PurePath(root).name}),
                    "profile": profile.name if profile.is_absolute() else self.profile}
         return self.model_copy(update=changed)
 
@@ -88,6 +89,8 @@ class RunSpec(Frozen):
         schema = max(tables) if schema is None else schema
         defaults = {**tables[schema]["run"], "settings": tables[schema]["settings"].get(self.suite, {})}
         fields = self._deciding()
+        if schema > 1:                             # one file is one network, however its place was written
+            fields["variant"] = portable_variant(self.variant)
         for name, old in RENAMED.get(schema, {}).items():
             fields[old] = fields.pop(name)
         return {"defaults": schema, **different(fields, defaults)}
@@ -117,6 +120,12 @@ class RunSpec(Frozen):
         for key in ("variant", "options", "seeds"):
             fields.pop(key, None)
         return digest(fields)
+
+
+def portable_variant(variant: str) -> str:
+    """Return a network's name without folders of this machine: "path/to/file.py:Class" -> "file.py:Class"."""
+    file, colon, name = variant.rpartition(":")
+    return f"{PurePath(file).name}:{name}" if colon and file.endswith(".py") else variant
 
 
 @lru_cache(maxsize=1)

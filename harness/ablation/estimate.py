@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -174,14 +175,15 @@ def _work(spec: RunSpec, macs: float) -> float:
 
 def count_macs(spec: RunSpec, data: Dataset) -> float:
     """Of one forward pass of one image. Raises whatever building the network raises."""
-    from harness.identity import networks
+    from harness.identity import building
     from harness.run import count
     from harness.suites import registry
     suite = registry.load(spec.suite)
     settings = suite.Settings(**spec.settings)
     arguments = {**suite.network_arguments(data, settings), **spec.options}
-    counted = count(networks.factory(spec.variant), arguments, suite.example_inputs(data, settings, 1, "meta"))
-    return counted["macs"].value
+    inputs = suite.example_inputs(data, settings, 1, "meta")
+    build = partial(building.build, spec.variant, inputs, **arguments)
+    return count(build, arguments["out_channels"], inputs)[0]["macs"].value
 
 
 def show(estimate: Estimate, console: Console) -> None:

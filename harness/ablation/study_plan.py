@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from harness.ablation.manifest import Part, PlannedArm
 from harness.ablation.study import ArmDesign, Change, Matching, Study, SuitePart
 from harness.dataset import Dataset
 from harness.errors import InputError, one_line, unknown
-from harness.identity import networks
+from harness.identity import building, networks
 from harness.plan import (
     Request,
     SuiteProfile,
@@ -141,20 +142,21 @@ class ArmMaker:
         settings = self.suite.Settings(**spec.settings)
         arguments = {**self.suite.network_arguments(self.data, settings), **spec.options}
         place = (spec.train.batch_size, spec.device) if quantity == "latency" else (1, "meta")
-        return networks.factory(spec.variant), arguments, self.suite.example_inputs(self.data, settings, *place)
+        inputs = self.suite.example_inputs(self.data, settings, *place)
+        return partial(building.build, spec.variant, inputs), arguments, inputs
 
     def count(self, spec: RunSpec, design: ArmDesign) -> None:
         """Build the arm and call it once, without memory or arithmetic. Raises InputError where it cannot be."""
         from harness.run import count
-        factory, arguments, inputs = self.network(spec)
+        build, arguments, inputs = self.network(spec)
         try:
             with networks.contained():
-                count(factory, arguments, inputs)
+                count(partial(build, **arguments), arguments["out_channels"], inputs)
         except TypeError as error:
             option = re.search(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
             if option is None:
                 raise self._refused(design, spec, error) from None
-            known = arguments_of(factory, option[1]) - set(CONTRACT)
+            known = arguments_of(networks.factory(spec.variant), option[1]) - set(CONTRACT)
             raise self.file.error((*design.place, f"options.{option[2]}"),
                                   unknown(f"option of {spec.variant}:", option[2], known)) from None
         except Exception as error:                 # other people's code

@@ -15,7 +15,7 @@ from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from harness.identity.networks import installed, source_file
+from harness.identity.networks import installed, package_of, source_file
 from harness.identity.syntax import located, named, read_source
 from harness.record import PACKAGES
 
@@ -46,7 +46,9 @@ def foreign_code(variant: str, root: Path) -> ForeignCode:
     own = source_file(variant)
     if own is not None:
         own = Path(os.path.abspath(own))
-        waiting = [(own, own.parent)]
+        beside, name = package_of(own)             # where its absolute imports start, and what it is called there
+        packages = [] if here(own, root) else located(beside, tuple(name.split(".")), SUFFIXES)
+        waiting = [(file, beside) for file in (own, *packages)]
     else:
         module = installed()[variant].module if variant in installed() else variant.rpartition(":")[0]
         waiting = on_path(tuple(module.split(".")), found)
@@ -55,7 +57,7 @@ def foreign_code(variant: str, root: Path) -> ForeignCode:
         if path in seen or not path.is_file():
             continue
         seen.add(path)
-        if any(path.is_relative_to(root / package) for package in HERE):
+        if here(path, root):
             found.here.append((path, True))
             continue
         found.files[Path(os.path.relpath(path, start)).as_posix()] = path
@@ -67,9 +69,14 @@ def foreign_code(variant: str, root: Path) -> ForeignCode:
                 found.here += named(located(root, one.parts))
             else:
                 if own is not None:
-                    waiting += [(file, own.parent) for file in located(own.parent, one.parts, SUFFIXES)]
+                    waiting += [(file, beside) for file in located(beside, one.parts, SUFFIXES)]
                 waiting += on_path(one.parts, found)
     return found
+
+
+def here(path: Path, root: Path) -> bool:
+    """Tell whether a file is one of this repository's packages."""
+    return any(path.is_relative_to(root / package) for package in HERE)
 
 
 def on_path(parts: tuple[str, ...], found: ForeignCode) -> list[tuple[Path, Path]]:

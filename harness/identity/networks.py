@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+import re
 import signal
 import sys
 import threading
@@ -12,11 +14,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 import variants
 from harness.errors import InputError, one_line, unknown
 
 ENTRY_POINTS = "unet_bench.variants"
+INLINE = re.compile(r"(?P<name>[^()]+)\((?P<arguments>.*)\)", re.DOTALL)     # NAME(argument=value, ...)
+
+
+def split_inline(text: str) -> tuple[str, dict[str, Any]]:
+    """Return name and arguments of ``NAME(argument=value, ...)``; a bare word as a value is a string.
+
+    Raises InputError for anything in the parentheses that is not that.
+    """
+    found = INLINE.fullmatch(text.strip())
+    if not found:
+        return text, {}
+    try:
+        call = ast.parse(f"_({found['arguments']})", mode="eval").body
+        values = {each.arg: each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
+                  for each in call.keywords}
+        if call.args or None in values:
+            raise ValueError
+    except (SyntaxError, ValueError, TypeError):
+        raise InputError(f"variant {text!r}: write its arguments as NAME(argument=value, ...)") from None
+    return found["name"].strip(), values
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -116,17 +139,54 @@ def _compile(name: str, file: Path) -> None:
         raise InputError(f"variant {name!r}: {file} cannot be read: {one_line(error)}") from None
 
 
+def package_of(path: Path) -> tuple[Path, str]:
+    """Return the folder from which a file is imported, and its dotted name there: as part of the packages around it."""
+    folder, parts = path.parent, [path.stem]
+    while (folder / "__init__.py").is_file():
+        folder, parts = folder.parent, [folder.name, *parts]
+    return folder, ".".join(parts)
+
+
 def import_file(path: Path):
-    """The module in ``path``, imported under a name of its own."""
-    spec = importlib.util.spec_from_file_location(f"variant_file_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    """Import the module in ``path`` as ``python path`` would, with what lies beside it, or as part of its package.
+
+    A file by itself gets a name of its own. Its folder stays on ``sys.path``, as the last, for what it imports later.
+    """
+    path = path.absolute()
+    root, name = package_of(path)
+    _forget_namesakes(root)
+    sys.path.insert(0, str(root))
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
-    return module
+        top = sys.modules.get(name.partition(".")[0])
+        if "." in name and (top is None or all(Path(place).parent == root for place in getattr(top, "__path__", ()))):
+            return importlib.import_module(name)
+        spec = importlib.util.spec_from_file_location(f"variant_file_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[spec.name]
+            raise
+        return module
+    finally:
+        sys.path.remove(str(root))
+        if str(root) not in sys.path:
+            sys.path.append(str(root))
+
+
+def _forget_namesakes(root: Path) -> None:
+    """Drop modules that another network's file imported from beside itself under a name that ``root`` has, too."""
+    beside = {path.stem for path in root.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.partition(".")[0] in beside and file and not Path(file).is_relative_to(root) \
+                and any(Path(file).is_relative_to(folder) for folder in map(Path, _roots - {str(root)})):
+            del sys.modules[name]
+    _roots.add(str(root))
+
+
+_roots: set[str] = set()                           # folders that networks' files were imported from
 
 
 def all_names() -> list[str]:

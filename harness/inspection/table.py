@@ -35,6 +35,8 @@ def show(name: str, size: int | None, changes: Iterable[str], *, depth: int | No
         console.print(f"{name} ({looked_at.source or looked_at.kind}): {arguments}")
         console.print(as_table(rows, suited_depth(rows) if depth is None else depth))
         console.print(totals(rows[0], looked_at.inputs), soft_wrap=True)
+        if looked_at.assumed:
+            console.print(f"taken for granted: {'; '.join(looked_at.assumed)}", soft_wrap=True)
     if svg:
         from harness.inspection.draw_network import draw
         try:
@@ -117,6 +119,7 @@ def as_dict(shown: Subject, rows: list[Layer]) -> dict[str, Any]:
     """Everything there is to know, for ``--json``: all modules at any depth."""
     whole = rows[0]
     return {"name": shown.name, "kind": shown.kind, "source": shown.source, "arguments": shown.arguments,
+            "assumed": list(shown.assumed),
             "inputs": [None if x is None else list(x.shape) for x in shown.inputs], "output": whole.output,
             "parameters": whole.parameters, "trainable": whole.trainable, "macs": whole.macs, "flops": 2 * whole.macs,
             "modules": [{"path": row.path, "type": row.type, "depth": row.depth, "output": row.output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.measurement.timing import Timing
@@ -27,19 +29,32 @@ def count_parameters(model: nn.Module) -> Metric:
 
 
 def count_macs(model: nn.Module, *inputs: torch.Tensor | None) -> dict[str, Metric]:
-    """Multiply-accumulates and FLOPs (= 2 x MACs) of one forward pass of ``model`` on ``inputs``.
+    """Count multiply-accumulates and FLOPs (= 2 x MACs) of one forward pass of ``model`` on ``inputs``.
 
-    Model and inputs must be on the meta device: nothing is computed, and on a CPU the fused attention
-    kernel would escape the counter. Convolutions and matrix products count; norms and activations do not.
+    On the meta device nothing is computed. Elsewhere attention is computed by plain products, because its fused kernels
+    would escape the counter. Convolutions and matrix products count; norms and activations do not.
     """
-    assert all(p.is_meta for p in model.parameters()), "count on the meta device"
     model.requires_grad_(False)                    # the counter's module tracker would hook into the graph
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(*inputs)
-    flops = counter.get_total_flops()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            model.eval()(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return macs_and_flops(counter.get_total_flops(), inputs)
+
+
+def uncounted_macs(*inputs: torch.Tensor | None) -> dict[str, Metric]:
+    """Return the same, undefined."""
+    return macs_and_flops(None, inputs)
+
+
+def macs_and_flops(flops: int | None, inputs: tuple) -> dict[str, Metric]:
     protocol = {"input": [list(x.shape) for x in inputs if x is not None]}
-    return {"macs": Metric(value=flops // 2, label="MACs", unit="MAC", direction="lower", n=1, protocol=protocol),
-            "flops": Metric(value=flops, label="FLOPs", unit="FLOP", direction="lower", n=1, protocol=protocol)}
+    return {name: Metric(value=math.nan if flops is None else flops // share, label=label, unit=unit, direction="lower",
+                         n=1, undefined=int(flops is None), protocol=protocol)
+            for name, label, unit, share in (("macs", "MACs", "MAC", 2), ("flops", "FLOPs", "FLOP", 1))}
 
 
 def throughput(label: str, images_per_call: int, timing: Timing, protocol: dict) -> Metric:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.errors import InputError, one_line
-from harness.identity import networks
+from harness.identity import building, networks
 from harness.measurement.allocations import tensors_of
 from variants import presets
 
@@ -30,7 +30,7 @@ SPEAKING = (TypeError, ValueError, AssertionError, RuntimeError)     # errors wh
 
 @dataclass(frozen=True)
 class Subject:
-    """A network on the meta device with the inputs it is shown, and the words for both."""
+    """A network with the inputs it is shown, on the meta device where it can be, and the words for both."""
 
     name: str
     kind: str                                      # variant | preset | elsewhere
@@ -38,6 +38,7 @@ class Subject:
     source: str                                    # of a preset: repository and paper
     network: nn.Module
     inputs: tuple[Tensor | None, ...]
+    assumed: tuple[str, ...] = ()                  # of a network from elsewhere
 
 
 @dataclass
@@ -96,25 +97,49 @@ def subject(name: str, size: int | None = None, changes: Mapping[str, Any] | Non
     ``size`` is the side of the image in pixels, ``changes`` are arguments of its build. Raises InputError for
     an unknown name, for arguments that the network refuses, and for whatever else building it raises.
     """
-    if ":" in name or name in networks.all_names():
-        make, kind, source = networks.factory(name), "elsewhere" if ":" in name else "variant", ""
-        arguments = {**VARIANT_ARGUMENTS, **({"image_size": size} if size else {}), **(changes or {})}
-    elif name in presets.names():
-        described = presets.describe(name)
-        make, kind, source = presets.families.load(described["family"]).build, "preset", described["source"]
-        arguments = {**described["arguments"], **(changes or {})}
+    variant, inline = networks.split_inline(name)
+    source, assumed, changes = "", (), {**inline, **(changes or {})}
+    if ":" in variant or variant in networks.all_names():
+        kind = "elsewhere" if ":" in variant else "variant"
+        arguments = {**VARIANT_ARGUMENTS, **({"image_size": size} if size else {}), **changes}
+    elif variant in presets.names():
+        described = presets.describe(variant)
+        kind, arguments, source = "preset", {**described["arguments"], **changes}, described["source"]
     else:
         raise unknown_network(name)
     try:
         with networks.contained(), torch.device("meta"):
-            network = networks.require_module(make(**arguments))
-            network = network.to("meta").eval()    # a table of constants may have been made on the CPU
-            inputs = preset_inputs(name, network, arguments) if kind == "preset" else variant_inputs(**arguments)
+            if kind == "preset":
+                network = presets.families.load(described["family"]).build(**arguments)
+                inputs = preset_inputs(variant, network, arguments)
+                network = network.to("meta").eval()    # a table of constants may have been made on the CPU
+            else:
+                inputs = variant_inputs(**arguments)
+                adapted = building.adaptation(variant, arguments, inputs)
+                network, inputs = without_values(adapted.build, inputs, or_with=kind == "elsewhere")
+                assumed = adapted.assumed
+    except InputError:
+        raise
     except Exception as error:                     # other people's code
         raise InputError(f"{name}: {words(error)}") from error
     if size and kind == "preset":
         inputs = (inputs[0].new_empty((*inputs[0].shape[:2], size, size)), *inputs[1:])
-    return Subject(name, kind, arguments, source, network, inputs)
+    return Subject(name, kind, arguments, source, network, inputs, assumed)
+
+
+def without_values(build: Callable[[], nn.Module], inputs: tuple, *, or_with: bool) -> tuple[nn.Module, tuple]:
+    """Return the network on the meta device; ``or_with``: on the CPU with zeros, where it computes with values."""
+    try:
+        network = build().to("meta").eval()
+        if or_with:
+            with torch.no_grad():
+                network(*inputs)
+        return network, inputs
+    except Exception:
+        if not or_with:
+            raise
+    with torch.device("cpu"):
+        return build().eval(), tuple(x if x is None else torch.zeros_like(x, device="cpu") for x in inputs)
 
 
 def variant_inputs(*, in_channels, image_size, time=False, context_dim=None, **_) -> tuple[Tensor | None, ...]:
@@ -163,7 +188,7 @@ def run(network: nn.Module, inputs: tuple[Tensor | None, ...], name: str) -> Any
 
 
 def _call(network: nn.Module, inputs: tuple[Tensor | None, ...], name: str) -> Any:
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad(), inputs[0].device:
         try:
             with networks.contained():
                 return network(*inputs)

@@ -47,11 +47,13 @@ def budget(group: Group) -> Facts:
         own = "" if label.startswith(spec.variant) else spec.variant
         networks[label] = ", ".join(filter(None, [own, _words(spec.options)])) or "no options"
     same = len(set(networks.values())) == 1
+    assumed = {arm.label: arm.runs[0].record.assumed for arm in group.arms if arm.runs and arm.runs[0].record.assumed}
     shared = {
         "options": _words({"every arm": next(iter(networks.values()))} if same else networks),
         "data": _words({"name": data_name(record), **data}),
         "training": _by_arm({name: {**spec.train.model_dump(), "device": spec.device} for name, spec in specs.items()}),
         "settings": _by_arm({name: spec.settings for name, spec in specs.items()})}
+    shared["taken for granted"] = " | ".join(f"{label}: {'; '.join(lines)}" for label, lines in assumed.items())
     return [(name, text) for name, text in shared.items() if text]
 
 

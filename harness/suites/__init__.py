@@ -12,8 +12,7 @@ A file defines (the names in capitals are literals, read without importing it)
 ``complete_settings(settings: dict, data, cache, **accepted) -> dict``: optional, settings that need a look at the data;
 ``network_arguments(data, settings) -> dict``: what the contract in ``variants`` must know: channels, size, ...;
 ``example_inputs(data, settings, batch_size, device) -> tuple``: tensors of the shapes trained on, for counting;
-``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, in a run that
-    starts while another one trains;
+``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, while another run trains;
 ``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, evaluate and draw.
 """
 
@@ -55,6 +54,7 @@ class Outcome:
     curves: list[tuple[int, float, str, float]] = field(default_factory=list)  # (step, seconds, name, value)
     cases: list[dict] = field(default_factory=list)                            # case, metric, class, value
     pictures: dict[str, Picture] = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)   # of a network from elsewhere; the caller fills it
 
 
 registry = FolderRegistry(__name__, "suite", Path(__file__).parent)

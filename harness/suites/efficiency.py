@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.dataset import Dataset
-from harness.identity import networks
+from harness.identity import building
 from harness.measurement import costs
 from harness.measurement.allocations import Mark, follow, storage_bytes, tensors_of
 from harness.measurement.energy import energy_counter, energy_per_call
@@ -172,7 +172,8 @@ def run(job: Job) -> Outcome:
     job.runtime.progress(stage="roofline")
     with job.runtime.lease.alone(), cpu_threads(most_threads()):
         machine = roofline(job.runtime.accelerator.device, job.spec.train.precision, job.cache)
-    rates(flops, moved, median, machine, settings, note)
+    if flops and moved:
+        rates(flops, moved, median, machine, settings, note)
     for name, throughput in (("step", "train_images_per_s"), ("forward", "inference_images_per_s")):
         ms = [1e3 * each for each in seconds[name]]
         quarter, three_quarters = np.percentile(ms, [25, 75])
@@ -189,21 +190,26 @@ def curve(name: str, seconds: list[float]) -> Iterator[tuple[int, float, str, fl
         yield i + 1, sum(seconds[:i + 1]), name, 1e3 * each
 
 
-def estimate_memory(job: Job) -> tuple[int, int, int | None]:
+def estimate_memory(job: Job) -> tuple[int | None, int | None, int | None]:
     """FLOPs of a forward pass, the bytes that its operators move, and the peak memory predicted of a training step.
 
-    No prediction where the run differs from what is predicted: compiled, other layouts, plain operators.
+    None where a network computes with values and so cannot be followed without them. No prediction where the run
+    differs from what is predicted: compiled, other layouts, plain operators.
     """
     spec, settings = job.spec, job.settings
-    with torch.device("meta"):
-        network = networks.factory(spec.variant)(**{**network_arguments(job.data, settings), **spec.options})
     inputs = example_inputs(job.data, settings, spec.train.batch_size, "meta")
     device = "cuda" if job.runtime.accelerator.device.type == "cuda" else "cpu"
-    predicted = None
-    if settings.fused and settings.channels_last and not spec.train.compile:
-        predicted = predict_memory(network, inputs, training=True, precision=spec.train.precision, device=device).total
-    moved = forward_traffic(network, inputs, precision=spec.train.precision, fused=settings.fused, device=device).total
-    return int(costs.count_macs(network, *inputs)["flops"].value), moved, predicted
+    flops = moved = predicted = None
+    with suppress(Exception) if ":" in spec.variant else nullcontext():
+        with torch.device("meta"):
+            network = building.build(spec.variant, inputs, **{**network_arguments(job.data, settings), **spec.options})
+        if settings.fused and settings.channels_last and not spec.train.compile:
+            predicted = predict_memory(network, inputs, training=True, precision=spec.train.precision,
+                                       device=device).total
+        moved = forward_traffic(network, inputs, precision=spec.train.precision, fused=settings.fused,
+                                device=device).total
+        flops = int(costs.count_macs(network, *inputs)["flops"].value)
+    return flops, moved, predicted
 
 
 def measure_memory(job: Job, work: Workload, predicted: int | None, note: Callable[..., None]) -> None:

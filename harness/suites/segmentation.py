@@ -21,8 +21,8 @@ from harness.record import Picture, atomic_write
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
 from harness.training.batches import EpochOrder, generator
-from harness.training.losses import segmentation_loss
-from harness.training.train import train
+from harness.training.losses import deep_supervision, segmentation_loss
+from harness.training.train import Diverged, train
 
 NEEDS = ("images", "masks")
 METRICS = ("dice_macro", "dice_micro", "iou_macro", "iou_micro", "boundary_iou_macro", "hd95_macro")
@@ -146,6 +146,8 @@ def predict(model, split: Split, standardize: Standardize, shape: tuple[int, int
         x = torch.stack([standardize(image) for image in split.images[start:stop]])
         x = x.to(device, memory_format=torch.channels_last)
         logits = sliding_window_inference(x, shape, settings.eval_batch, model, settings.overlap, mode="gaussian")
+        if not logits.isfinite().all():            # argmax would make a class of them
+            raise Diverged(f"the output for {split.names[start]} holds NaN or infinite values")
         yield from enumerate(logits.float().cpu(), start)
         start = stop
 
@@ -163,7 +165,7 @@ def run(job: Job) -> Outcome:
 
     def loss(model, batch):
         x, y = batch
-        return objective(model(x), y)
+        return deep_supervision(objective, model(x), y)
 
     def validate(model) -> dict[str, float]:
         losses, counts = [], []

@@ -13,7 +13,7 @@ Dice and IoU are MONAI's ``DiceLoss``; the choices that decide what they reward 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
@@ -55,6 +55,21 @@ def segmentation_loss(name: str, num_classes: int, ignore: int | None = None) ->
             return torch.stack([term(logits, target) for term in terms]).sum()
 
     return loss
+
+
+def deep_supervision(loss: Loss, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    """Compute ``loss`` of a network's output; of several the mean with weights 1, 1/2, 1/4, ...
+
+    ``outputs`` are logits (N, K, h, w), the answer first; each is brought to the size of ``target`` (N, H, W) by
+    bilinear interpolation. Lee et al. 2015, "Deeply-supervised nets"; the halving is nnU-Net's (Isensee et al. 2021).
+    """
+    if isinstance(outputs, Tensor):
+        return loss(outputs, target)
+    weights = [0.5 ** i for i in range(len(outputs))]
+    losses = [loss(logits if logits.shape[2:] == target.shape[1:] else
+                   F.interpolate(logits, target.shape[1:], mode="bilinear", align_corners=False), target)
+              for logits in outputs]
+    return sum(weight * each for weight, each in zip(weights, losses, strict=True)) / sum(weights)
 
 
 def _cross_entropy(ignore: int | None) -> Loss:

@@ -191,11 +191,17 @@ class Training:
         return value
 
     def validate(self, validate: Validate) -> None:
-        """Enter what ``validate`` says of the weights that will be evaluated into the curves."""
+        """Enter what ``validate`` says of the weights that will be evaluated into the curves.
+
+        Raises :class:`Diverged` for a loss that is not finite.
+        """
         self.evaluated.eval()
         with torch.inference_mode(), self.runtime.accelerator.autocast():
             values = validate(self.evaluated)
         state = self.state
+        bad = next((name for name, value in values.items() if name.endswith("loss") and not math.isfinite(value)), None)
+        if bad is not None:
+            raise Diverged(f"the {bad} became {values[bad]} by step {state.step} of {self.budget.steps}")
         state.curves.extend((state.step, state.seconds, name, value) for name, value in values.items())
         self.prepared.train()
 
