@@ -71,6 +71,8 @@ def keyword_arguments(name: str, factory: Callable, arguments: Mapping[str, Any]
         if alias is None or alias in given or value is None and alias != argument:
             continue
         given[alias] = side_or_sides(value, parameters.get(alias)) if argument == "image_size" else value
+        if argument == "in_channels":              # some have two names for it, and use one of them
+            given |= {other: value for other in ALIASES[argument] if other in parameters and other not in given}
         if alias != argument:
             assumed.append(f"{argument} is its {alias}")
     usual = {}
