@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import synthetic_records as synthetic
+from synthetic_pictures import write_pictures
 
 from harness.ablation.manifest import Manifest, Part, PlannedArm, Trial, Tuning, write_manifest
 from harness.ablation.matching import Match
@@ -129,7 +130,7 @@ def write_run(out: Path, spec, effect: float, minute: int, *, status="ok", pictu
             metrics = synthetic.segmentation_metrics(table, random)
             synthetic.write_cases(folder, table)
         write_curves(folder, spec, quality)
-        shown = synthetic.write_pictures(folder, spec.suite, quality, spec.seeds.init) if pictures else {}
+        shown = write_pictures(folder, spec.suite, quality, spec.seeds.init) if pictures else {}
         record = record.model_copy(update={"metrics": metrics, "cost": cost, "pictures": shown})
     write_record(folder, record)
     return record

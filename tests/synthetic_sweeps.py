@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import synthetic_records as synthetic
+from synthetic_pictures import write_pictures
 
 DRAFTS = 8                                         # different curves and cases of one suite
 CLASSES = ("background", *(f"digit {i}" for i in range(10)))
@@ -66,7 +67,7 @@ def write_many(out: Path, records: int = 10_000, *, arms: int = 100, groups: int
                 if rows:
                     (folder / "cases.csv").write_text(rows)
             if i < pictures:
-                shown = shown or synthetic.write_pictures(folder, suite, 0.8, seed)
+                shown = shown or write_pictures(folder, suite, 0.8, seed)
                 first = first or folder
                 record["pictures"] = {key: picture.model_dump() for key, picture in shown.items()}
                 for key in shown:

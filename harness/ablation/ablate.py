@@ -58,7 +58,7 @@ def ablate(asked: AblateOptions, console: Console, report: Report | None = None)
         raise InputError(f"--tune takes a number of trials per arm, 0 or more, not {tune}")
     out = asked.out or Path("results") / "local" / f"ablate-{Path(asked.name).stem}-{Path(asked.request.profile).stem}"
 
-    analyses = _analyses(most, len(designs) - 1) if most else None
+    analyses = interim_analyses_for(most, len(designs) - 1) if most else None
     if not asked.dry_run:
         from harness.executors.local import start_server
         start_server(asked.how, names[0])
@@ -256,7 +256,7 @@ def _seeds(asked: AblateOptions, study: Study) -> tuple[tuple[int, ...], int | N
     return tuple(range(int(asked.seeds))), None
 
 
-def _analyses(most: int, comparisons: int) -> InterimAnalyses:
+def interim_analyses_for(most: int, comparisons: int) -> InterimAnalyses:
     """Evenly spread, from the first at which what may be spent by then can decide anything."""
     from harness.stats.power import smallest_n
     from harness.stats.sequential import SequentialPlan

@@ -46,3 +46,4 @@ def write(run: TrackedRun, folder: Path) -> None:
         tracked.summary.update({**run.values, "status": run.status, **({"error": run.error} if run.error else {})})
     finally:
         tracked.finish(exit_code=0 if run.status == "ok" else 1)
+        wandb.teardown()                           # waits for its process, which closes the file after finish()

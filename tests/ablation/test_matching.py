@@ -1,5 +1,6 @@
 """Networks of equal size: every registered one meets the base, and what cannot says why."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -31,21 +32,26 @@ def factory(name):
     return variants.registry.load(name).build
 
 
-def counted(build, suite, options, quantity):
+def counted(name, suite, options, quantity):
     """As a run counts it, which also checks the output's shape."""
+    return counts(name, suite, json.dumps(options))[COST[quantity]].value
+
+
+@functools.cache
+def counts(name, suite, options):
     arguments, inputs = CASES[suite]
-    return count(build, {**arguments, **options}, inputs)[COST[quantity]].value
+    return count(factory(name), {**arguments, **json.loads(options)}, inputs)
 
 
 def check(name, suite, quantity, base="plain"):
-    target = counted(factory(base), suite, {}, quantity)
+    target = counted(base, suite, {}, quantity)
     match = match_width(factory(name), *CASES[suite], quantity, target)
     assert match.within and match.reason == ""
-    value = counted(factory(name), suite, match.options, quantity)
+    value = counted(name, suite, match.options, quantity)
     assert value == match.value
     assert abs(value / target - 1) <= 0.02
     assert match.error == pytest.approx(value / target - 1)
-    if abs(counted(factory(name), suite, {}, quantity) / target - 1) <= 0.02:
+    if abs(counted(name, suite, {}, quantity) / target - 1) <= 0.02:
         assert match.options == {}                     # it keeps its size, so its runs are not made again
     return match
 

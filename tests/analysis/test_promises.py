@@ -13,7 +13,7 @@ import synthetic_values as made
 from rich.console import Console
 
 from harness.ablation import manifest as manifests
-from harness.ablation.ablate import Sweep, _analyses
+from harness.ablation.ablate import Sweep, interim_analyses_for
 from harness.analysis import study_analysis, study_runs
 from harness.analysis.claims import evaluate_claim
 from harness.analysis.study_analysis import analyse
@@ -108,7 +108,7 @@ class Loop(Sweep):
 
 def auto(values, monkeypatch, tmp_path, most=12, failed=()):
     """Every report that ``--seeds auto`` would have shown."""
-    counts = _analyses(most, len(values) - 1).counts
+    counts = interim_analyses_for(most, len(values) - 1).counts
     loop = Loop(made.manifest_of(tuple(values), counts[0], counts), values, failed, tmp_path)
     monkeypatch.setattr("harness.record.read_records", lambda path: ([run.record for run in loop.runs], []))
     loop.run()
@@ -146,7 +146,7 @@ def test_auto_stops_early_where_all_arms_differ(monkeypatch, tmp_path):
 def test_the_first_look_of_auto_can_decide():
     """An analysis at which no result, however clear, could be decided would only cost its report."""
     for most, comparisons in itertools.product((9, 12, 20), (1, 5)):
-        counts = _analyses(most, comparisons).counts
+        counts = interim_analyses_for(most, comparisons).counts
         values = {arm: [0.5 + 0.1 * bool(i)] * counts[0] for i, arm in enumerate(ARMS[:comparisons + 1])}
         _, result = one_part(values, counts[0], counts)
         assert {one.verdict for one in result.arms[1:]} == {"better"} and result.arms[1].detectable == 0

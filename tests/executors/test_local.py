@@ -134,7 +134,7 @@ def children_of(out):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes by /proc")
 def test_a_killed_command_leaves_no_process_and_goes_on(sweep, tiny_data, tiny_spec, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
-    execute(seeded(tiny_spec, 2), tiny_data("segmentation"), whole)
+    execute(seeded(tiny_spec, 2), tiny_data("segmentation"), whole, how=Execution(in_process=True))
     command = subprocess.Popen(sweep(out, 1e-9), stdout=subprocess.PIPE, text=True)
     for line in command.stdout:                    # in the middle of training
         if line.startswith("training"):

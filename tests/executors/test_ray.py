@@ -1,4 +1,4 @@
-"""The same plan on Ray: the scores of this machine's own processes, whatever becomes of a worker."""
+"""The same plan on Ray: the scores of runs in this process, whatever becomes of a worker."""
 
 import os
 import signal
@@ -47,9 +47,9 @@ def workers():
     return found
 
 
-def test_scores_are_those_of_local_runs_though_a_worker_is_killed(tiny_data, tiny_spec, tmp_path):
+def test_scores_are_those_of_runs_made_here_though_a_worker_is_killed(tiny_data, tiny_spec, tmp_path):
     data, runs = tiny_data("segmentation"), plan(tiny_spec, 2)
-    here = execute(runs, data, tmp_path / "local")
+    here = execute(runs, data, tmp_path / "here", how=Execution(in_process=True))
     heard, lock = [], threading.Lock()
 
     def listen(spec, *, stage, error=None, **event):

@@ -1,5 +1,6 @@
 """A timing says how it was taken, and is taken again where it did not get the processor."""
 
+import pytest
 import torch
 
 from harness.measurement import processor, timing
@@ -53,16 +54,34 @@ def test_it_says_whether_it_was_alone_and_on_how_many_threads(tmp_path):
     lease.leave()
 
 
-def times(monkeypatch, *values):
-    left = list(values)
-    monkeypatch.setattr(processor, "_processor_times", lambda: left.pop(0))
+@pytest.fixture
+def times(monkeypatch, tmp_path):
+    """times(*values): what /proc says, one reading after another: (ns run, ns waited, busy ticks, stolen), or None."""
+    def prepare(*values):
+        left = list(values)
+
+        def place(name):
+            if name == "/proc/stat":
+                return tmp_path / "stat"
+            reading = left.pop(0)
+            if reading is None:
+                return tmp_path / "absent"
+            ran, waited, busy, stolen = reading
+            (tmp_path / "task" / "1").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "task" / "1" / "schedstat").write_text(f"{ran} {waited} 1\n")
+            (tmp_path / "stat").write_text(f"cpu  {busy} 0 0 7 7 0 0 {stolen} 0 0\n")
+            return tmp_path / "task"
+
+        monkeypatch.setattr(processor, "Path", place)
+
+    return prepare
 
 
-def test_share_by_hand(monkeypatch):
-    times(monkeypatch, (0, 0, 100, 0), (60, 20, 190, 10))          # 60 of 80 asked for; 10 of 100 ticks stolen
+def test_share_by_hand(times):
+    times((0, 0, 100, 0), (60, 20, 190, 10))          # 60 of 80 asked for; 10 of 100 ticks stolen
     assert ProcessorShare().stop() == 0.9 * 0.75
 
 
-def test_no_share_where_nothing_was_asked_for_or_the_system_is_silent(monkeypatch):
-    times(monkeypatch, (5, 5, 100, 0), (5, 5, 100, 0), None, None)
+def test_no_share_where_nothing_was_asked_for_or_the_system_is_silent(times):
+    times((5, 5, 100, 0), (5, 5, 100, 0), None, None)
     assert ProcessorShare().stop() is None and ProcessorShare().stop() is None

@@ -13,7 +13,6 @@ from torch import nn
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from harness.errors import InputError
-from harness.metrics import fidelity as module
 from harness.metrics.fidelity import Extractor, fidelity, inception_available, inception_extractor
 
 N, N_REFERENCE, N_HELD_OUT, DIMENSIONS = 60, 150, 80, 12
@@ -76,10 +75,15 @@ def inside_manifold(points: np.ndarray, manifold: np.ndarray, k: int) -> float:
     return float(np.mean([(np.linalg.norm(manifold - each, axis=1) <= radii).any() for each in points]))
 
 
+def drawn(count: int, n: int, seed: int) -> np.ndarray:
+    """Which ``n`` of ``count`` real images are compared with as many: a sample without replacement, by seed."""
+    return np.sort(np.random.default_rng(seed).choice(count, n, replace=False))
+
+
 def test_fid_is_the_closed_form(extractor, images, features):
     found = fidelity(*images, extractor)["fid"]
     assert found.value == pytest.approx(closed_form(features[0], features[1]), rel=1e-6)
-    held_out = features[2][module._draw(N_HELD_OUT, N, 0)]
+    held_out = features[2][drawn(N_HELD_OUT, N, 0)]
     assert found.real_data_reference == pytest.approx(closed_form(held_out, features[1]), rel=1e-6)
     assert found.value > 3 * found.real_data_reference
 
@@ -93,7 +97,7 @@ def test_kid_is_the_mmd_where_one_subset_is_everything(extractor, images, featur
 
 def test_precision_and_recall_by_brute_force(extractor, images, features):
     found = fidelity(*images, extractor, seed=4)
-    part = features[1][module._draw(N_REFERENCE, N, 4)]
+    part = features[1][drawn(N_REFERENCE, N, 4)]
     assert found["precision"].value == pytest.approx(inside_manifold(features[0], part, 3))
     assert found["recall"].value == pytest.approx(inside_manifold(part, features[0], 3))
     assert found["precision"].direction == found["recall"].direction == "higher"

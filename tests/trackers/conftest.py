@@ -1,35 +1,38 @@
-"""A run as it lies in a results folder: two curves with an undefined point each, an undefined metric, a picture."""
-
-import math
+"""A run as it lies in a results folder, and what a command does with it for a tracker, offline."""
 
 import pytest
-import synthetic_records as synthetic
-from PIL import Image
+from synthetic_runs import write_small_run
 
-from harness.record import Picture, write_record
-
-CURVES = "step,seconds,name,value\n10,1.5,loss,0.5\n20,3,loss,0.25\n20,3,validation loss,0.75\n30,4,loss,nan\n"
+from harness.tracking import Tracking
 
 
 @pytest.fixture
 def results(tmp_path):
     """results(**changes) -> (out, record) of a run in out/runs; a second call makes the run again."""
-    out = tmp_path / "out"
+    return lambda **changes: write_small_run(tmp_path / "out", **changes)
 
-    def make(*, curves=CURVES, status="ok", **changes):
-        spec = synthetic.make_spec(options={"width": 16, "mults": [1, 2]}, **changes.pop("spec", {}))
-        record = synthetic.make_record(
-            spec, status=status, pictures={"samples.png": Picture(rows=1, columns=2, caption="Drawn digits")},
-            metrics={"fid": synthetic.metric(1.5), "kid": synthetic.metric(math.nan)} if status == "ok" else {},
-            cost={"parameters": synthetic.metric(1000.0, "Parameters")}, **changes)
-        folder = out / "runs" / record.run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "curves.csv").write_text(curves)
-        Image.new("L", (16, 8), 200).save(folder / "samples.png")
-        write_record(folder, record)
-        return out, record
 
-    return make
+@pytest.fixture
+def forget():
+    """forget(folder): as if the command had been killed after the tracker wrote, and before that was noted."""
+    def remove_marker(folder):
+        [marker] = (folder / ".written").iterdir()
+        marker.unlink()
+
+    return remove_marker
+
+
+@pytest.fixture
+def track(no_network):
+    """track(tracker, out, record): what a command does when the run has ended; no error may be heard."""
+    def write(tracker, out, record):
+        def hear(spec, **event):
+            assert event["stage"] != "note", event
+
+        Tracking((tracker,), out, hear)(record.spec, stage="kept", record=record, name="plain")
+        return out / "tracking" / tracker
+
+    return write
 
 
 @pytest.fixture

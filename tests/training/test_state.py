@@ -1,6 +1,7 @@
 """Checkpoints on disk: whole or passed over, of this run or not used."""
 
 import errno
+import hashlib
 import json
 
 import pytest
@@ -98,6 +99,6 @@ def test_only_tensors_and_plain_values_are_read(saved):
     path = saved.folder / "000000030.pt"
     torch.save({"step": Evil()}, path)
     note = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps({**note, "sha256": state_module._sha256(path)}))
+    path.with_suffix(".json").write_text(json.dumps({**note, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
     state = make_state()
     assert saved.restore(state) and state.step == 20

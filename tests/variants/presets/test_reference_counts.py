@@ -1,6 +1,7 @@
 """Every counted network of ``tests/reference/counts.json`` against its preset, and the page that shows them all."""
 
 import csv
+import functools
 from collections import defaultdict
 
 import pytest
@@ -10,6 +11,25 @@ from harness.measurement.network import subject
 from variants import presets
 
 ROWS = zoo_page.reference_rows()
+
+
+@functools.cache
+def built(name):
+    """The preset, and which of its parameters are trained: counting freezes them all."""
+    known = subject(name)
+    return known, [p.requires_grad for p in known.network.parameters()]
+
+
+@pytest.fixture(autouse=True)
+def build_each_preset_once(monkeypatch):
+    """Several rows are one preset at several sizes of the image; it lies on the meta device and takes no memory."""
+    def again(name):
+        known, trained = built(name)
+        for parameter, was_trained in zip(known.network.parameters(), trained, strict=True):
+            parameter.requires_grad_(was_trained)
+        return known
+
+    monkeypatch.setattr(zoo_page, "subject", again)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
@@ -30,7 +50,7 @@ def test_families_that_say_their_input_say_a_counted_one():
     for name in rows_of.keys() - {None}:
         said = getattr(presets.families.load(presets.family_of(name)), "INPUTS", {})
         if {None, name} & said.keys():
-            inputs = subject(name).inputs
+            inputs = built(name)[0].inputs
             assert any([tuple(x.shape) for x in zoo_page.row_inputs(row, inputs) if x is not None]
                        == [tuple(x.shape) for x in inputs if x is not None] for row in rows_of[name]), name
 

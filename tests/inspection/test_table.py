@@ -4,26 +4,14 @@ import json
 
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import bench, refused
 from torch import nn
 
 import variants
-from harness.cli import main
 from harness.errors import InputError
 from harness.inspection.table import display_rows, human, share, shown_shapes, suited_depth, totals
 from harness.measurement import costs
 from harness.measurement.network import layers, parse_changes, subject
-
-MINE = """
-import torch
-class Halving(torch.nn.Module):
-    def __init__(self, in_channels, out_channels, **others):
-        super().__init__()
-        self.down = torch.nn.Conv2d(in_channels, 8, 2, stride=2)
-        self.up = torch.nn.ConvTranspose2d(8, out_channels, 2, stride=2)
-    def forward(self, x, t=None, context=None):
-        return x + self.up(self.down(x))
-"""
 
 
 class Nested(nn.Module):
@@ -40,17 +28,6 @@ class Nested(nn.Module):
     def forward(self, x):
         a = self.inner[0][0](x)                                                   # past its Sequential
         return (a * self.scale) @ self.inner[1](x).T
-
-
-def inspect(*args):
-    return CliRunner().invoke(main, ["inspect", *map(str, args)])
-
-
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    lines = [line for line in result.stderr.splitlines() if line]
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    assert all(word in lines[0] for word in words), lines[0]
 
 
 def nested():
@@ -96,7 +73,7 @@ def test_totals_are_those_of_a_run(name):
 
 
 def test_a_table_ends_with_its_totals():
-    done = inspect("plain", "--size", 32, "--set", "width=8", "--depth", 1)
+    done = bench("inspect", "plain", "--size", 32, "--set", "width=8", "--depth", 1)
     assert done.exit_code == 0, done.output
     assert "image_size=32" in done.output and "width=8" in done.output
     assert "encoder.0" in done.output and "1x8x32x32" in done.output and "parts.0" not in done.output
@@ -105,7 +82,7 @@ def test_a_table_ends_with_its_totals():
 
 
 def test_json_has_every_module():
-    done = inspect("dit", "--json", "--size", 8, "--set", "depth=2", "--set", "width=8")
+    done = bench("inspect", "dit", "--json", "--size", 8, "--set", "depth=2", "--set", "width=8")
     said = json.loads(done.output)
     assert said["kind"] == "variant" and said["inputs"] == [[1, 3, 8, 8], [1], None]
     assert said["output"] == [[1, 3, 8, 8]]
@@ -114,13 +91,13 @@ def test_json_has_every_module():
     assert "blocks.1.qkv" in paths and len(paths) == len(set(paths))
 
 
-def test_a_network_written_elsewhere(tmp_path):
-    (tmp_path / "mine.py").write_text(MINE)
-    done = inspect(f"{tmp_path / 'mine.py'}:Halving", "--size", 10)
+def test_a_network_written_elsewhere(halving):
+    halving = halving()
+    done = bench("inspect", halving, "--size", 10)
     assert done.exit_code == 0 and "ConvTranspose2d" in done.output
-    padded = inspect(f"{tmp_path / 'mine.py'}:Halving", "--size", 11)
+    padded = bench("inspect", halving, "--size", 11)
     assert padded.exit_code == 0 and "multiples of 2 pixels" in padded.output
-    refused(inspect(f"{tmp_path / 'mine.py'}:Absent"), "has no 'Absent'")
+    refused(bench("inspect", halving.replace("Halving", "Absent")), "has no 'Absent'")
 
 
 @pytest.mark.parametrize("args, words", [
@@ -138,7 +115,7 @@ def test_a_network_written_elsewhere(tmp_path):
     (("dit_s_2_256", "--size", "31"), ("dit_s_2_256", "31")),
 ])
 def test_what_it_cannot_show(args, words):
-    refused(inspect(*args), *words)
+    refused(bench("inspect", *args), *words)
 
 
 BROKEN = {"not Python": "def build(**k)\n", "relative": "from . import parts\n", "raises": "1 / 0\n",
@@ -153,7 +130,7 @@ BROKEN = {"not Python": "def build(**k)\n", "relative": "from . import parts\n",
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_one_line(command, content, tmp_path):
     (tmp_path / "mine.py").write_text(content)
-    refused(CliRunner().invoke(main, [*command.split(), f"{tmp_path / 'mine.py'}:build"]), "mine.py:build")
+    refused(bench(*command.split(), f"{tmp_path / 'mine.py'}:build"), "mine.py:build")
 
 
 def test_changes_are_read_as_yaml():

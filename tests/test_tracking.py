@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import bench, refused
+from synthetic_runs import write_small_run
 from synthetic_study import write_study
 
 import harness.cli
@@ -16,7 +17,7 @@ from harness.record import read_record
 from harness.trackers import Point
 from harness.tracking import Tracking, tracked_run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 class Recorder:
@@ -30,6 +31,12 @@ class Recorder:
             raise self.error
         assert folder.is_dir()
         self.runs.append(run)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """results(**changes) -> (out, record) of a run in out/runs; a second call makes the run again."""
+    return lambda **changes: write_small_run(tmp_path / "out", **changes)
 
 
 @pytest.fixture
