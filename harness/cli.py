@@ -73,9 +73,8 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     from harness.execute import execute, prepare
     from harness.executors.local import start_server
     from harness.plan import cell_name, data_spec, device_and_precision, load_data, make_plan, read_profile, swept
-    from harness.progress import Display
+    from harness.progress import Display, say_of_data
     from harness.tracking import Tracking
-
     console = Console()
     start_server(how, request.suite)
     profile = read_profile(request.profile, request.suite)
@@ -95,6 +94,7 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     networks, cells = (len(set(found)) for found in zip(*((run.variant, run.group_id()) for run in plan)))
     console.print(f"{request.suite} on {data.name}: {len(plan)} runs ({networks} networks"
                   f"{f' in {cells} cells' if sweep else ''}), results in {out}", highlight=False, markup=False)
+    say_of_data(console, plan, data)
     with Display(console, len(plan)) as display:
         listener = Tracking(track, out, display)
         records = execute(plan, data, out, how=how,

@@ -10,10 +10,10 @@ A file defines (the names in capitals are literals, read without importing it)
 ``Settings``: its own settings, a :class:`harness.spec.Frozen` model;
 ``ACCEPTS``: optional, options of the command line that ``complete_settings`` takes by name;
 ``complete_settings(settings: dict, data, cache, **accepted) -> dict``: optional, settings that need a look at the data;
+``data_facts(data, settings) -> dict``: optional, for the record and its notes (:mod:`harness.data_notes`);
 ``network_arguments(data, settings) -> dict``: what the contract in ``variants`` must know: channels, size, ...;
 ``example_inputs(data, settings, batch_size, device) -> tuple``: tensors of the shapes trained on, for counting;
-``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, in a run that
-    starts while another one trains;
+``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, while another one trains;
 ``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, evaluate and draw.
 """
 
@@ -48,13 +48,13 @@ class Job:
 @dataclass
 class Outcome:
     """What a suite gives back. ``metrics``' first entry is the headline."""
-
     model: Any                                     # the weights that were evaluated
     metrics: dict[str, Metric] = field(default_factory=dict)
     cost: dict[str, Metric] = field(default_factory=dict)
     curves: list[tuple[int, float, str, float]] = field(default_factory=list)  # (step, seconds, name, value)
     cases: list[dict] = field(default_factory=list)                            # case, metric, class, value
     pictures: dict[str, Picture] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)                         # the suite's data_facts
 
 
 registry = FolderRegistry(__name__, "suite", Path(__file__).parent)
