@@ -73,9 +73,8 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     from harness import plan
     from harness.execute import execute, prepare
     from harness.executors.local import start_server
-    from harness.progress import Display
+    from harness.progress import Display, say_of_data
     from harness.tracking import Tracking
-
     console = Console()
     start_server(how, request.suite)
     profile = plan.read_profile(request.profile, request.suite)
@@ -96,6 +95,7 @@ def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] 
     networks, cells = (len(set(found)) for found in zip(*((run.variant, run.group_id()) for run in specs)))
     console.print(f"{request.suite} on {data.name}: {len(specs)} runs ({networks} networks"
                   f"{f' in {cells} cells' if sweep else ''}), results in {out}", highlight=False, markup=False)
+    say_of_data(console, specs, data)
     with Display(console, len(specs)) as display:
         listener = Tracking(track, out, display)
         records = execute(specs, data, out, how=how,

@@ -42,16 +42,22 @@ class Dataset:
     validation: Split
     test: Split
     class_names: tuple[str, ...]                   # by class id; () where there are no classes
-    image_size: tuple[int, int]                    # (H, W) of an image; of the smallest where sizes differ
+    image_size: tuple[int, int]                    # (H, W) of an image; the largest H and W where sizes differ
     ignore: int | None = None                      # mask value that counts neither in a loss nor in a metric
+    background: int | None = 0                     # class that means over classes leave out; None: all of them count
     fingerprint: str = ""                          # content hash; computed from the splits where empty
     ignored_pixels: Mapping[str, int] | None = None    # split -> pixels of the value ``ignore``
     groups: Mapping[str, int] | None = None        # split -> number of groups (patients, films) that were kept whole
+    passed_over: Mapping[str, int] | None = None   # kind of file -> how many lie beside the data and are not used
+    # split -> an earlier split -> how many of its images have the pixels of one there; found with the fingerprint
+    duplicates: Mapping[str, Mapping[str, int]] | None = None
     folder: Path | None = field(default=None, compare=False)   # of the store that holds it; None: in memory
 
     def __post_init__(self):
         if not self.fingerprint:
-            object.__setattr__(self, "fingerprint", self._content_hash())
+            digests = [digests_of(getattr(self, name).images) for name in SPLITS]
+            object.__setattr__(self, "fingerprint", self._content_hash(digests))
+            object.__setattr__(self, "duplicates", count_duplicates(dict(zip(SPLITS, digests, strict=True))))
 
     @property
     def channels(self) -> int:
@@ -63,7 +69,9 @@ class Dataset:
         return tuple(name for name in FIELDS if getattr(self.train, name) is not None)
 
     def describe(self) -> dict:
-        """For the record: name, fields, image shape, classes, split sizes, content hash; ignored pixels and groups."""
+        """For the record: name, fields, image shape, classes, split sizes, content hash; and, where there are any,
+        ignored pixels, groups, files passed over, images that stand in two splits.
+        """
         found = {"name": self.name, "fields": list(self.fields), "channels": self.channels,
                  "image_size": list(self.image_size), "classes": list(self.class_names),
                  "splits": {name: len(getattr(self, name)) for name in SPLITS}, "fingerprint": self.fingerprint}
@@ -71,12 +79,20 @@ class Dataset:
             found |= {"ignore": self.ignore, "ignored_pixels": dict(self.ignored_pixels or {})}
         if self.groups is not None:
             found["groups"] = dict(self.groups)
+        if self.passed_over:
+            found["passed_over"] = dict(self.passed_over)
+        if self.duplicates:
+            found["duplicates"] = {split: dict(others) for split, others in self.duplicates.items()}
         return found
 
-    def _content_hash(self) -> str:
-        """SHA-256 over classes, names and every item's digest, split by split in order (first 16 hex digits)."""
-        sha = hashlib.sha256(json.dumps([self.class_names, self.ignore]).encode())
-        for split in (self.train, self.validation, self.test):
+    def _content_hash(self, image_digests: Sequence[Sequence[bytes]]) -> str:
+        """SHA-256 over classes, names and every item's digest, split by split in order (first 16 hex digits).
+
+        A background counts where it is not class 0, ``image_digests`` are those of train, validation and test.
+        """
+        own = [self.class_names, self.ignore, *([] if self.background == 0 else [{"background": self.background}])]
+        sha = hashlib.sha256(json.dumps(own).encode())
+        for split, images in zip((self.train, self.validation, self.test), image_digests, strict=True):
             sha.update(json.dumps(list(split.names)).encode())
             for name in FIELDS:
                 items = getattr(split, name)
@@ -86,10 +102,31 @@ class Dataset:
                 if name == "labels":
                     sha.update(np.asarray(items, np.int64).tobytes())
                     continue
-                known = getattr(items, "digests", None)        # of a column, computed while decoding
-                for digest in known if known is not None else map(item_digest, items):
+                for digest in images if name == "images" else digests_of(items):
                     sha.update(digest)
         return sha.hexdigest()[:16]
+
+
+def digests_of(items: Sequence[np.ndarray]) -> Sequence[bytes]:
+    """The :func:`item_digest` of every item; of a column, those that were computed while decoding."""
+    known = getattr(items, "digests", None)
+    return known if known is not None else [item_digest(item) for item in items]
+
+
+def count_duplicates(digests: Mapping[str, Sequence[bytes]]) -> dict[str, dict[str, int]]:
+    """Of every split, how many images have the digest of one in an earlier split, a mapping of splits.
+
+    >>> count_duplicates({"train": [b"a", b"b"], "validation": [b"c"], "test": [b"a", b"d"]})
+    {'test': {'train': 1}}
+    """
+    found, before = {}, {}
+    for split, own in digests.items():
+        shared = {other: sum(digest in there for digest in own) for other, there in before.items()}
+        shared = {other: count for other, count in shared.items() if count}
+        if shared:
+            found[split] = shared
+        before[split] = set(own)
+    return found
 
 
 def item_digest(array: np.ndarray) -> bytes:
@@ -112,6 +149,12 @@ def item_shapes(items: Sequence[np.ndarray]) -> set[tuple[int, ...]]:
     if isinstance(items, np.ndarray):
         return {items.shape[1:]}
     return items.item_shapes() if hasattr(items, "item_shapes") else {item.shape for item in items}
+
+
+def count_smaller(items: Sequence[np.ndarray], size: tuple[int, int]) -> int:
+    """How many images are smaller than ``size`` (H, W) in one direction or both; reads no values."""
+    shapes = items.all_shapes() if hasattr(items, "all_shapes") else (item.shape for item in items)
+    return sum(int(shape[-2]) < size[0] or int(shape[-1]) < size[1] for shape in shapes)
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from harness import suites
+from harness.data_notes import warnings
 from harness.record import Record
-from harness.spec import RunSpec
+from harness.spec import RunSpec, canonical_json
+
+if TYPE_CHECKING:                                  # displays must not wait for numpy
+    from harness.dataset import Dataset
+
+
+def say_of_data(console: Console, plan: Sequence[RunSpec], data: Dataset) -> None:
+    """Print what must be known of ``data`` before the numbers of ``plan`` are read. Imports torch."""
+    lines: dict[str, None] = {}
+    for spec in {canonical_json(spec.settings): spec for spec in plan}.values():
+        suite = suites.registry.load(spec.suite)
+        facts = suite.data_facts(data, suite.Settings(**spec.settings)) if hasattr(suite, "data_facts") else {}
+        lines |= dict.fromkeys(warnings({**data.describe(), **facts}))
+    for line in lines:
+        console.print(f"{data.name}: {line}", highlight=False, markup=False)
 
 
 class Display:

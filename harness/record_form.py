@@ -19,6 +19,12 @@ class DataFacts(TypedDict, total=False):
     classes: list[str]
     splits: dict[str, int]
     fingerprint: str
+    passed_over: dict[str, int]
+    duplicates: dict[str, dict[str, int]]
+    crop: list[int]
+    padded_images: int
+    few_samples: dict[str, int]
+    left_out_of_means: str
 
 
 class EnvironmentFacts(TypedDict, total=False):

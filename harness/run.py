@@ -61,8 +61,9 @@ def run(spec: RunSpec, data: Dataset, runs: Path, cache: Path, *, code: str,
         record = Record(
             run_id=run_id, spec=spec.portable(), status=status, error=error, started=started,
             duration_s=round(time.perf_counter() - clock, 3), code=code, env=capture_environment(spec.device),
-            data=data.describe(), cost=outcome.cost, metrics=outcome.metrics if status == "ok" else {},
-            assumed=tuple(outcome.assumed), pictures=outcome.pictures if status == "ok" else {})
+            data={**data.describe(), **outcome.data}, cost=outcome.cost,
+            metrics=outcome.metrics if status == "ok" else {}, assumed=tuple(outcome.assumed),
+            pictures=outcome.pictures if status == "ok" else {})
         write_files(folder, outcome)
         write_record(folder, record)
     if checkpoints is not None and status in FINAL:
@@ -86,6 +87,8 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     """Build, count, train and evaluate. ``outcome`` receives the cost at once, so that it survives a failure."""
     suite = registry.load(spec.suite)
     settings = suite.Settings(**spec.settings)
+    if spec.evaluate_on_test and hasattr(suite, "data_facts"):
+        outcome.data = suite.data_facts(data, settings)
     runtime = make_runtime()
     device = runtime.accelerator.device
     arguments = {**suite.network_arguments(data, settings), **spec.options}
@@ -103,7 +106,7 @@ def work(spec: RunSpec, data: Dataset, folder: Path, cache: Path, outcome: Outco
     with compilation(cache) if spec.train.compile else nullcontext():
         done = suite.run(Job(spec=spec, settings=settings, data=data, model=model, runtime=runtime, memory=memory,
                              folder=folder, cache=cache))
-    done.cost, done.assumed = {**outcome.cost, **done.cost}, outcome.assumed
+    done.cost, done.data, done.assumed = {**outcome.cost, **done.cost}, outcome.data, outcome.assumed
     return done
 
 

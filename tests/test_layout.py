@@ -12,6 +12,7 @@ SOURCES = sorted([*ROOT.glob("variants/**/*.py"), *ROOT.glob("harness/**/*.py"),
 STANDARD = set(sys.stdlib_module_names)
 NO_TORCH = ("spec", "errors", "record", "formatting", "progress", "cli", "identity.migrations", "identity.networks",
             "identity.sources", "identity.syntax", "identity.foreign_code", "execute", "execution", "dataset",
+            "data_notes",
             "tracking", "yaml_file", "ablation.study", "ablation.manifest", "ablation.matching", "ablation.tuning",
             "benchmark.benchmark", "benchmark.page", "benchmark.result",
             *(f"{folder}.{path.stem}" for folder in ("stats", "analysis", "reporting")
@@ -22,7 +23,7 @@ NO_TORCH = ("spec", "errors", "record", "formatting", "progress", "cli", "identi
 # the modules below it, and the longest one that fits decides.
 LAYERS = (
     "errors formatting stats spec yaml_file extras",
-    "record record_form run_files dataset identity",
+    "record record_form run_files dataset data_notes identity",
     "datasets metrics training measurement diffusion",
     "suites",
     "run execute execution executors trackers tracking "

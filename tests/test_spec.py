@@ -215,7 +215,7 @@ def test_nested_defaults_are_left_out(fields, defaults, kept):
 def test_complete_names_what_identity_leaves_out():
     fields = spec(settings={"crop_size": 64}).complete()
     assert fields["train"]["precision"] == "fp32" and fields["settings"] == {
-        **default_tables()[1]["settings"]["segmentation"], "crop_size": 64}
+        **default_tables()[2]["settings"]["segmentation"], "crop_size": 64}
 
 
 def test_reading_ids_needs_neither_torch_nor_suites():

@@ -76,6 +76,10 @@ def ablate(asked: AblateOptions, console: Console, report: Report | None = None)
 
     from harness.execute import prepare
     prepare(out)                                   # only now: a study that is refused leaves no folder behind
+    from harness.ablation.study_plan import runs_of
+    from harness.progress import say_of_data
+    for plan in plans:
+        say_of_data(console, [spec for _, spec in runs_of(plan.parts, seeds[0]).values()], plan.data)
     manifest = continued(manifest, out)
     sweep = Sweep(manifest, data, out, console, how=asked.how, track=asked.track)
     if tune:

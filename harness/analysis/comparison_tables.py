@@ -11,6 +11,7 @@ from typing import Any
 from harness import suites
 from harness.analysis.comparison import Arm, Column, Group, code_versions
 from harness.analysis.table import Cell, Heading, Table
+from harness.data_notes import notes as data_notes
 from harness.formatting import DASH, SCALED, format_cost, format_interval, format_value, listed
 from harness.measurement.processor import ENOUGH
 from harness.stats.intervals import CASES, SEEDS
@@ -188,6 +189,7 @@ def _notes(group: Group, columns: Sequence[Column]) -> list[str]:
                      f"{', '.join(busy[:NAMED] + more)}. Do not compare these.")
     if len(summarised(group)) < len(group.select("metrics")):
         notes.append("More measurements: in the report under each comparison, and in table.csv.")
+    notes += dict.fromkeys(note for run in group.runs for note in data_notes(run.record.data))
     notes += group.notes
     older = sum(len(arm.superseded) for arm in group.arms)
     if older:

@@ -34,7 +34,6 @@ an error: save each page as a file, so that every case has a name.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -48,6 +47,8 @@ from harness.datasets.parts.decoding import Decode, Decoded, Fact, decode_in_mem
 from harness.datasets.parts.image_files import read_image, read_mask
 from harness.datasets.parts.layouts import CLASSES_FILE, Pairs, every_file, labelled, pairs
 from harness.datasets.parts.mask_classes import IGNORE, Classes, is_two_valued, read_class_names, read_classes
+from harness.datasets.parts.orientation import Side, Turns, pair_turns
+from harness.datasets.parts.splits import nfc
 from harness.errors import InputError
 
 FIELDS = ("images", "masks", "labels")
@@ -84,6 +85,12 @@ def sources(*, root: str | None = None, **options) -> list[Path]:
     return list(every_file(_existing(root)))
 
 
+def passed_over(needs: tuple[str, ...], *, root: str | None = None, seed: int = 0, **options) -> dict[str, int]:
+    """How many files of which kind lie under ``root`` and :func:`load` does not use. Raises InputError as it does."""
+    folder = _existing(root)
+    return (pairs(folder) if "masks" in needs else labelled(folder, seed)).passed_over
+
+
 def _existing(root: str | None) -> Path:
     if root is None:
         raise InputError("data set 'folder' needs a folder of images: --data DIR")
@@ -98,21 +105,39 @@ def _with_masks(folder: Path, decode: Decode) -> Dataset:
     class_names = read_class_names(folder / CLASSES_FILE)
     order = [i for part in found.parts.members for i in part]        # a split is a run of items
     image_files, mask_files = ([paths[i] for i in order] for paths in (found.images, found.masks))
-    images = _one_depth(image_files, "images", partial(_image), decode)
-    _require_one_kind(found.images, _in_order(images.facts, order))
-    masks = decode(partial(_mask, two_valued=True), mask_files, "masks")
-    for image, image_file, mask, mask_file in zip(images.facts, image_files, masks.facts, mask_files, strict=True):
-        if image.shape[1:] != mask.shape:
-            raise InputError(f"{mask_file} is {_size(mask)} pixels but {image_file} is {_size(image)}")
-    values = [values for values, _ in (fact.note for fact in _in_order(masks.facts, order))]
+    images = _alike([(path, False) for path in image_files], "images", partial(_image), decode)
+    masks = decode(partial(_mask, two_valued=True), [(path, False) for path in mask_files], "masks")
+    images, masks, upright = _laid_alike(image_files, mask_files, images, masks, order, decode)
+    values = [values for values, *_ in (fact.note for fact in _in_order(masks.facts, order))]
     classes = read_classes(found.masks, values, class_names)
     if not classes.two_valued and any(IGNORE in each and is_two_valued(each) for each in values):
-        masks = decode(partial(_mask, two_valued=False), mask_files, "masks")    # its 255 was no class 1
+        masks = decode(partial(_mask, two_valued=False), upright, "masks")           # its 255 was no class 1
     shapes = [fact.shape for fact in images.facts]
-    return Dataset(folder.resolve().name, *_splits(found, images, masks), class_names=classes.names,
-                   image_size=tuple(min(shape[axis] for shape in shapes) for axis in (1, 2)),
+    return Dataset(nfc(folder.resolve().name), *_splits(found, images, masks), class_names=classes.names,
+                   image_size=tuple(max(shape[axis] for shape in shapes) for axis in (1, 2)),
                    ignore=classes.ignore, ignored_pixels=_ignored(found, masks.facts, classes),
-                   groups=found.parts.groups)
+                   groups=found.parts.groups, passed_over=found.passed_over)
+
+
+def _laid_alike(image_files: Sequence[Path], mask_files: Sequence[Path], images: Decoded, masks: Decoded,
+                order: Sequence[int], decode: Decode) -> tuple[Decoded, Decoded, list[tuple[Path, bool]]]:
+    """``images`` and ``masks``, both decoded as they lie in their files, with those turned that must be; and the
+    items that the masks were decoded from.
+
+    Raises InputError, for the first pair by name, as :func:`pair_turns` does.
+    """
+    turns: list[Turns] = [Turns(False, False)] * len(order)
+    for i in np.argsort(order):
+        image, mask = images.facts[i], masks.facts[i]
+        turns[i] = pair_turns(Side(image_files[i], image.shape[-2:], image.note),
+                              Side(mask_files[i], mask.shape, mask.note[-1]))
+    image_items = [(path, turn.image) for path, turn in zip(image_files, turns, strict=True)]
+    mask_items = [(path, turn.mask) for path, turn in zip(mask_files, turns, strict=True)]
+    if any(turn.image for turn in turns):
+        images = _alike(image_items, "images", partial(_image), decode)
+    if any(turn.mask for turn in turns):
+        masks = decode(partial(_mask, two_valued=True), mask_items, "masks")
+    return images, masks, mask_items
 
 
 def _splits(found: Pairs, images: Decoded, masks: Decoded) -> list[Split]:
@@ -129,7 +154,7 @@ def _ignored(found: Pairs, facts: Sequence[Fact], classes: Classes) -> dict[str,
         return None
     counts, first = {}, 0
     for split, part in zip(SPLITS, found.parts.members, strict=True):
-        counts[split] = sum(ignored for _, ignored in (fact.note for fact in facts[first:first + len(part)]))
+        counts[split] = sum(ignored for _, ignored, _ in (fact.note for fact in facts[first:first + len(part)]))
         first += len(part)
     return counts
 
@@ -139,25 +164,30 @@ def _in_order(facts: Sequence[Fact], order: Sequence[int]) -> list[Fact]:
     return [facts[place] for place in np.argsort(order)]
 
 
-def _image(path: Path, *, upright: bool = False, square: int | None = None, depth: str | None = None,
-           channels: int | None = None) -> tuple[np.ndarray, None]:
-    """An image as (C, H, W), cut and resized to a square, as float32, in colour where asked for."""
-    image = read_image(path, upright=upright)
+def _image(item: tuple[Path, bool], *, square: int | None = None, depth: str | None = None,
+           channels: int | None = None) -> tuple[np.ndarray, int]:
+    """An image as (C, H, W), cut and resized to a square, as float32, in colour where asked for; and its orientation.
+
+    ``item``: the file, and whether it is turned as its orientation says.
+    """
+    path, upright = item
+    image, orientation = read_image(path, upright=upright)
     if square is not None:
         image = _square(image, square)
     if depth == "float32" and image.dtype == np.uint8:
         image = image.astype(np.float32) / 255
     if channels == 3 and len(image) == 1:
         image = np.repeat(image, 3, axis=0)
-    return image, None
+    return image, orientation
 
 
-def _mask(path: Path, *, two_valued: bool) -> tuple[np.ndarray, tuple[tuple[int, ...], int]]:
-    """A mask as (H, W) uint8; beside it the values that the file holds, and how often 255.
+def _mask(item: tuple[Path, bool], *, two_valued: bool) -> tuple[np.ndarray, tuple[tuple[int, ...], int, int]]:
+    """A mask as (H, W) uint8; beside it the values that the file holds, how often 255, and its orientation.
 
     ``two_valued``: 255 becomes 1 in a mask of 0 and 255 only. Values beyond uint8 wrap: they are no class, and noted.
     """
-    mask = read_mask(path)
+    path, upright = item
+    mask, orientation = read_mask(path, upright=upright)
     if mask.dtype == np.uint8:
         counts = np.bincount(mask.ravel(), minlength=256)
         values = tuple(map(int, np.flatnonzero(counts)))
@@ -167,34 +197,21 @@ def _mask(path: Path, *, two_valued: bool) -> tuple[np.ndarray, tuple[tuple[int,
     ignored = int((mask == IGNORE).sum()) if IGNORE in values else 0
     if two_valued and is_two_valued(values):
         mask = (mask == IGNORE).astype(np.uint8)
-    return mask, (values, ignored)
-
-
-def _require_one_kind(paths: Sequence[Path], facts: Sequence[Fact]) -> None:
-    """Raise InputError naming an image that is grey among colour ones, or the reverse."""
-    channels = [fact.shape[0] for fact in facts]
-    kinds = Counter(channels)
-    if len(kinds) > 1:
-        rare = min(kinds, key=lambda count: (kinds[count], count != channels[-1]))
-        odd = paths[channels.index(rare)]
-        this, rest = ("grey", "colour") if rare == 1 else ("colour", "grey")
-        raise InputError(f"{odd} is {this} but {len(paths) - kinds[rare]} of {len(paths)} images are {rest}; "
-                         "save all alike")
+    return mask, (values, ignored, orientation)
 
 
 def _squares(folder: Path, image_size: int, seed: int, decode: Decode) -> Dataset:
     found = labelled(folder, seed)
     order = [i for part in found.parts.members for i in part]
-    read = partial(_image, upright=True, square=image_size)
-    images = _one_depth([found.images[i] for i in order], "images", read, decode)
+    images = _alike([(found.images[i], True) for i in order], "images", partial(_image, square=image_size), decode)
     splits, first = [], 0
     for part in found.parts.members:
         last = first + len(part)
         splits.append(Split(images.part(first, last), [found.names[i] for i in part],
                             labels=None if found.labels is None else found.labels[list(part)]))
         first = last
-    return Dataset(folder.resolve().name, *splits, class_names=found.class_names,
-                   image_size=(image_size, image_size), groups=found.parts.groups)
+    return Dataset(nfc(folder.resolve().name), *splits, class_names=found.class_names,
+                   image_size=(image_size, image_size), groups=found.parts.groups, passed_over=found.passed_over)
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
@@ -208,19 +225,15 @@ def _square(image: np.ndarray, size: int) -> np.ndarray:
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)     # bicubic overshoots
 
 
-def _one_depth(paths: Sequence[Path], label: str, read: partial, decode: Decode) -> Decoded:
-    """Images all uint8, or all float32 0..1 where one is; squares all of one kind, in colour where one is.
+def _alike(items: Sequence[tuple[Path, bool]], label: str, read: partial, decode: Decode) -> Decoded:
+    """Images all uint8, or all float32 0..1 where one is; all grey, or all in colour where one is.
 
     What a set mixes shows only once all are read: then they are read again.
     """
-    images = decode(read, paths, label)
+    images = decode(read, items, label)
     mixed = {}
     if len({fact.dtype for fact in images.facts}) > 1:
         mixed["depth"] = "float32"
-    if "square" in read.keywords and len({fact.shape[0] for fact in images.facts}) > 1:
+    if len({fact.shape[0] for fact in images.facts}) > 1:
         mixed["channels"] = 3
-    return decode(partial(read, **mixed), paths, label) if mixed else images
-
-
-def _size(fact: Fact) -> str:
-    return f"{fact.shape[-1]}x{fact.shape[-2]}"
+    return decode(partial(read, **mixed), items, label) if mixed else images

@@ -73,17 +73,19 @@ def hd95(prediction, target, num_classes: int, ignore: int | None = None) -> np.
     return distances
 
 
-def summarise(boundary: np.ndarray, distances: np.ndarray, class_names: Sequence[str]) -> dict[str, Metric]:
+def summarise(boundary: np.ndarray, distances: np.ndarray, class_names: Sequence[str],
+              background: int | None) -> dict[str, Metric]:
     """All boundary metrics of a test split, headline first.
 
-    ``boundary`` (N, K) from :func:`boundary_iou`, ``distances`` (N, K) from :func:`hd95`. Returns
+    ``boundary`` (N, K) from :func:`boundary_iou`, ``distances`` (N, K) from :func:`hd95`; averages leave out the class
+    ``background``. Returns
     ``boundary_iou_macro``, ``hd95_macro``, then ``boundary_iou/<class>`` and ``hd95/<class>``.
     """
     band = {"label": "boundary IoU", "empty": EMPTY_MASKS, "dilation_ratio": DILATION_RATIO}
     outline = {"label": "HD95", "empty": NO_OUTLINE, "unit": "px", "direction": "lower", "percentile": 95}
     return {
-        "boundary_iou_macro": macro(boundary, class_names, **band),
-        "hd95_macro": macro(distances, class_names, **outline),
+        "boundary_iou_macro": macro(boundary, class_names, background, **band),
+        "hd95_macro": macro(distances, class_names, background, **outline),
         **per_class(boundary, class_names, name="boundary_iou", **band),
         **per_class(distances, class_names, name="hd95", **outline),
     }

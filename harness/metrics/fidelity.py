@@ -34,6 +34,7 @@ PASS_THROUGH = "unet-bench-features"
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000           # torch-fidelity's defaults; the size is lowered to n
 NEIGHBOURS = 3                                     # k of the manifolds, the paper's
 MIN_IMAGES = NEIGHBOURS + 2                        # the k-th neighbour other than itself must exist
+INCEPTION_FEATURES = 2048
 
 KEYS = {                                           # ours -> torch-fidelity's, column title, better
     "fid":       ("frechet_inception_distance",     "FID",       "lower"),

@@ -5,8 +5,8 @@ THE rule for empty masks, the same in every metric of segmentation:
 * A class that an image has in neither truth nor prediction is *undefined* there (NaN): it is left out of
   means and counted in ``Metric.undefined``. It is never 1, which would reward data sets of rare classes.
 * A class that is in only one of the two scores 0: missing it, or inventing it, is a complete failure.
-* Macro: for each class the mean over the images where it is defined, then the mean over classes. The class
-  called "background" is left out where there is one. A class defined on no image is left out likewise.
+* Macro: for each class the mean over the images where it is defined, then the mean over classes. The data set's
+  background (``Dataset.background``, whatever its name) is left out, and a class defined on no image likewise.
 * Micro: counts are summed over images and the same classes, then the score is computed once.
 
 ``Metric.n`` counts the values that went in before leaving any out: image-class pairs for macro scores,
@@ -23,7 +23,6 @@ from torchmetrics.functional.classification import multiclass_stat_scores
 
 from harness.record import Metric
 
-BACKGROUND = "background"
 EMPTY_MASKS = "absent from truth and prediction: left out; absent from one: 0"
 
 
@@ -53,18 +52,20 @@ def iou(counts: np.ndarray) -> np.ndarray:
     return _ratio(tp, tp + fp + fn)
 
 
-def summarise(counts: np.ndarray, class_names: Sequence[str]) -> dict[str, Metric]:
+def summarise(counts: np.ndarray, class_names: Sequence[str], background: int | None) -> dict[str, Metric]:
     """All overlap metrics of a test split, headline first.
 
-    ``counts`` (N, K, 3) from :func:`confusion_counts`. Returns ``dice_macro``, ``dice_micro``, ``iou_macro``,
+    ``counts`` (N, K, 3) from :func:`confusion_counts`; averages leave out the class ``background``. Returns
+    ``dice_macro``, ``dice_micro``, ``iou_macro``,
     ``iou_micro``, then ``dice/<class>`` and ``iou/<class>`` for every class, the background included.
     """
     assert counts.ndim == 3 and counts.shape[1:] == (len(class_names), 3)
-    kept = foreground(class_names)
+    kept = foreground(len(class_names), background)
     pooled = counts[:, kept].sum(axis=(0, 1))
     metrics = {}
     for name, label, score in (("dice", "Dice", dice), ("iou", "IoU", iou)):
-        metrics[f"{name}_macro"] = macro(score(counts), class_names, label=label, empty=EMPTY_MASKS)
+        metrics[f"{name}_macro"] = macro(score(counts), class_names, background, label=label,
+                                         empty=EMPTY_MASKS)
         value = float(score(pooled))
         metrics[f"{name}_micro"] = Metric(
             value=value, label=f"{label} (micro)", unit="", direction="higher", n=len(counts),
@@ -85,18 +86,18 @@ def case_rows(counts: np.ndarray, names: Sequence[str], class_names: Sequence[st
             + value_rows(iou(counts), "iou", names, class_names))
 
 
-def foreground(class_names: Sequence[str]) -> list[int]:
-    """Ids of the classes that averages run over: all but the one called "background"."""
-    return [index for index, name in enumerate(class_names) if name != BACKGROUND]
+def foreground(classes: int, background: int | None) -> list[int]:
+    """Ids of the classes that averages run over: all but the ``background``."""
+    return [index for index in range(classes) if index != background]
 
 
-def macro(values: np.ndarray, class_names: Sequence[str], *, label: str, empty: str, unit: str = "",
-          direction: str = "higher", **protocol) -> Metric:
+def macro(values: np.ndarray, class_names: Sequence[str], background: int | None, *, label: str, empty: str,
+          unit: str = "", direction: str = "higher", **protocol) -> Metric:
     """Mean over foreground classes of the mean over the images where the class is defined.
 
     ``values`` (N, K), NaN where undefined; ``empty`` states the rule for empty masks in the protocol.
     """
-    kept = foreground(class_names)
+    kept = foreground(len(class_names), background)
     values = values[:, kept]
     return Metric(
         value=_mean(np.array([_mean(column) for column in values.T])), label=f"{label} (macro)", unit=unit,

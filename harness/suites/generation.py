@@ -12,12 +12,21 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.dataset import Dataset, Split, stack, to_uint8
+from harness.dataset import Dataset, Split, stack
+from harness.datasets.parts.display import display_range, displayed, range_words
 from harness.diffusion import SAMPLERS, NoisePrediction, check_sampler, label_tokens
+from harness.errors import InputError
 from harness.measurement import costs
 from harness.measurement.timing import time_alone
-from harness.metrics.classifier import classifier_extractor, label_agreement, train_ahead
-from harness.metrics.fidelity import Extractor, fidelity, inception_available, inception_extractor
+from harness.metrics.classifier import SmallCNN, classifier_extractor, label_agreement, train_ahead
+from harness.metrics.fidelity import (
+    INCEPTION_FEATURES,
+    MIN_IMAGES,
+    Extractor,
+    fidelity,
+    inception_available,
+    inception_extractor,
+)
 from harness.record import Metric, Picture
 from harness.spec import Frozen, RunSpec
 from harness.suites import Job, Outcome
@@ -29,6 +38,7 @@ METRICS = ("fid", "kid", "precision", "recall", "label_agreement")
 CURVES = {"loss": "lower", "validation loss": "lower"}
 ACCEPTS = ("inception_weights",)
 SHEET_ROWS = 4          # rows of the sheet of samples; one column per class
+MOST_COLUMNS = 10       # without classes
 
 
 class Settings(Frozen):
@@ -43,7 +53,7 @@ class Settings(Frozen):
     eta:               float = Field(0.0, ge=0, le=1)  # of DDIM: 0 = deterministic, 1 = DDPM-like noise
     solver_order:        int = Field(2, ge=1, le=3)    # of DPM-Solver++
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"  # of DDPM's noise; large is DDIM's sigma-hat
-    samples:             int = Field(1000, gt=1)   # generated images; at most as many as the test split has
+    samples:             int = Field(1000, ge=MIN_IMAGES)   # generated images; at most as many as the test split has
     sample_batch:        int = Field(180, gt=0)    # images per sampling call
     extractor: Literal["classifier", "inception"] = "classifier"  # whose features FID compares
     inception_hash:      str = ""                  # of the weights file, where the extractor is Inception
@@ -62,8 +72,13 @@ def complete_settings(settings: dict, data: Dataset, cache: Path, *, inception_w
     colour images; else a classifier's.
 
     ``inception_weights`` is copied into ``cache``, so that runs elsewhere and later find it. Raises InputError
-    where Inception is asked for and its weights are not to be had.
+    where Inception is asked for and its weights are not to be had, and for fewer images than FID can be computed from.
     """
+    for what, split in (("test", data.test), ("training", data.train)):
+        if len(split) < MIN_IMAGES:
+            raise InputError(f"{data.name} has {len(split)} {what} image{'s' * (len(split) != 1)}; FID, KID, precision "
+                             f"and recall need at least {MIN_IMAGES} to train and {MIN_IMAGES} to test (15 in all "
+                             "where they are split 60/10/30 %), and hundreds to mean anything")
     kept = cache / "inception.pth"
     if inception_weights is not None:
         inception_extractor(inception_weights)                 # refuses what are not Inception's weights
@@ -75,6 +90,12 @@ def complete_settings(settings: dict, data: Dataset, cache: Path, *, inception_w
     if asked or (undecided and inception_available(weights)):
         return {**settings, "extractor": "inception", "inception_hash": inception_extractor(weights).weights_hash}
     return {**settings, "extractor": "classifier"}
+
+
+def data_facts(data: Dataset, settings: Settings) -> dict:
+    counts = {"generated": min(settings.samples, len(data.test)), "train": len(data.train)}
+    features = SmallCNN.FEATURES if settings.extractor == "classifier" else INCEPTION_FEATURES
+    return {"few_samples": {**counts, "features": features}} if min(counts.values()) < features else {}
 
 
 def num_classes(data: Dataset) -> int:
@@ -243,22 +264,25 @@ def choose_extractor(job: Job) -> Extractor:
 
 def draw(job: Job, generated: Tensor, labels: np.ndarray | None, outcome: Outcome) -> None:
     """samples.png and real.png: the first images of every class in columns; without labels, the first images."""
-    data = job.data
-    real_labels = None if labels is None else np.asarray(data.train.labels)
+    data, real = job.data, job.data.train
+    heads = tuple(data.class_names) if labels is not None else ()
+    span = display_range([real.images[i] for i in range(min(len(real), SHEET_ROWS * MOST_COLUMNS))])
     for name, role, images, classes_of, caption in (
             ("samples", "output", generated.numpy(), labels, "samples"),
-            ("real", "reference", data.train.images, real_labels, "real training images")):
+            ("real", "reference", real.images, None if labels is None else np.asarray(real.labels),
+             "real training images")):
         if classes_of is None:
-            columns = [np.arange(i * SHEET_ROWS, (i + 1) * SHEET_ROWS) for i in range(len(images) // SHEET_ROWS)][:10]
+            columns = [np.arange(i * SHEET_ROWS, (i + 1) * SHEET_ROWS) for i in range(len(images) // SHEET_ROWS)]
+            columns = columns[:MOST_COLUMNS]
         else:
             columns = [np.flatnonzero(classes_of == label)[:SHEET_ROWS] for label in range(num_classes(data))]
             columns = [column for column in columns if len(column) == SHEET_ROWS]
         if not columns:
             continue
-        tiles = [to_uint8(stack(images, column)) for column in columns]                     # each (rows, C, H, W)
+        tiles = [displayed(stack(images, column), span) for column in columns]              # each (rows, C, H, W)
         grid = np.concatenate([np.concatenate(column, axis=1) for column in tiles], axis=2)  # (C, H, W)
         Image.fromarray(grid[0] if len(grid) == 1 else grid.transpose(1, 2, 0)).save(job.folder / f"{name}.png")
-        shown = "" if labels is None else "; one column per class: " + ", ".join(data.class_names)
-        heads = tuple(data.class_names) if labels is not None and len(data.class_names) == len(columns) else ()
-        outcome.pictures[f"{name}.png"] = Picture(rows=SHEET_ROWS, columns=len(columns), caption=caption + shown,
-                                                  role=role, heads=heads)
+        caption += range_words(span)
+        caption += "" if labels is None else "; one column per class: " + ", ".join(data.class_names)
+        outcome.pictures[f"{name}.png"] = Picture(rows=SHEET_ROWS, columns=len(columns), caption=caption, role=role,
+                                                  heads=heads if len(heads) == len(columns) else ())

@@ -8,12 +8,14 @@ from contextlib import suppress
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from harness.dataset import Dataset, Split, to_uint8
+from harness.dataset import SPLITS, Dataset, Split, count_smaller
+from harness.datasets.parts.display import display_range, displayed, range_words, row_of_tiles
 from harness.measurement import costs
 from harness.measurement.timing import time_alone
 from harness.metrics import boundary, overlap
@@ -32,6 +34,7 @@ CURVES = {"loss": "lower", "validation loss": "lower", "validation Dice": "highe
 PALETTE = ("#000000", "#88ccee", "#cc6677", "#ddcc77", "#117733", "#aa4499",
            "#44aa99", "#999933", "#882255", "#661100", "#6699cc")
 IGNORED = "#ffffff"     # of pixels that do not count
+PADDING = -1            # mask value beyond an image smaller than the crop, where the data set itself ignores none
 LARGEST_TILE = 256      # pixels; of larger images the pictures show the middle
 
 
@@ -39,15 +42,31 @@ class Settings(Frozen):
     """What is trained and how it is evaluated."""
 
     loss:       str = "ce+dice"                    # see harness.training.losses
-    crop_size:  int = Field(128, gt=0)             # training crops and inference windows are at most this large
+    crop_size:  int = Field(128, gt=0)             # of training crops and inference windows; see crop_shape
     overlap:  float = Field(0.25, ge=0, lt=1)      # of inference windows, where an image is larger than one
     eval_batch: int = Field(16, gt=0)              # images, or windows, per forward pass when evaluating
     pictures:   int = Field(6, gt=0)               # test cases that are drawn
+    include_background: bool = False               # in means over classes
 
 
 def crop_shape(data: Dataset, settings: Settings) -> tuple[int, int]:
-    """(H, W) of training crops and inference windows."""
+    """(H, W) of training crops and inference windows: ``crop_size``, or the largest image's where all are smaller.
+
+    Images smaller than that are padded, with their mean in training and nothing to be learned there.
+    """
     return min(settings.crop_size, data.image_size[0]), min(settings.crop_size, data.image_size[1])
+
+
+def left_out(data: Dataset, settings: Settings) -> int | None:
+    """The class that means over classes leave out."""
+    return None if settings.include_background else data.background
+
+
+def data_facts(data: Dataset, settings: Settings) -> dict:
+    shape, background = crop_shape(data, settings), left_out(data, settings)
+    padded = sum(count_smaller(getattr(data, split).images, shape) for split in SPLITS)
+    found = {} if background is None else {"left_out_of_means": data.class_names[background]}
+    return found | ({"crop": list(shape), "padded_images": padded} if padded else {})
 
 
 def network_arguments(data: Dataset, settings: Settings) -> dict:
@@ -113,29 +132,44 @@ def as_float(image: np.ndarray) -> Tensor:
 
 
 class RandomCrops:
-    """Batches by step: images (N, C, h, w) float32 and masks (N, h, w) int64, crops at places drawn from ``seed``."""
+    """Batches by step: images (N, C, h, w) float32 and masks (N, h, w) int64, crops at places drawn from ``seed``.
 
-    def __init__(self, split: Split, standardize: Standardize, shape: tuple[int, int], batch_size: int, seed: int):
-        self.split, self.standardize, self.shape, self.seed = split, standardize, shape, seed
+    What an image lacks of a crop is padded: the image with its mean, the mask with ``ignore``.
+    """
+
+    def __init__(self, split: Split, standardize: Standardize, shape: tuple[int, int], batch_size: int, seed: int,
+                 ignore: int | None = None):
+        self.split, self.standardize, self.shape, self.seed, self.ignore = split, standardize, shape, seed, ignore
         self.order = EpochOrder(len(split), batch_size, seed)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         draws, crops = generator(self.seed, step), []
         for i in self.order.indices(step).tolist():
             image, mask = self.split.images[i], self.split.masks[i]
-            top, left = (int(torch.randint(full - part + 1, (), generator=draws))
+            top, left = (int(torch.randint(max(0, full - part) + 1, (), generator=draws))
                          for full, part in zip(image.shape[1:], self.shape))
             window = (slice(top, top + self.shape[0]), slice(left, left + self.shape[1]))
-            crops.append((self.standardize(image[:, *window]), torch.tensor(mask[window]).long()))
+            crops.append((padded(self.standardize(image[:, *window]), self.shape, 0),
+                          padded(torch.tensor(mask[window]).long(), self.shape, self.ignore)))
         images, masks = zip(*crops)
         return torch.stack(images), torch.stack(masks)
+
+
+def padded(array: Tensor, shape: Sequence[int], value: float | None) -> Tensor:
+    """(..., H, W) in the middle of ``shape`` with ``value`` around it, as MONAI pads what is smaller than a window."""
+    missing = [max(0, full - side) for full, side in zip(shape, array.shape[-2:])]
+    if not any(missing):
+        return array
+    (top, bottom), (left, right) = ((lack // 2, lack - lack // 2) for lack in missing)
+    return F.pad(array, (left, right, top, bottom), value=value)
 
 
 def predict(model, split: Split, standardize: Standardize, shape: tuple[int, int], settings: Settings,
             device) -> Iterator[tuple[int, Tensor]]:
     """(index, logits (K, H, W)) of every image, in windows of ``shape`` with Gaussian blending.
 
-    Neighbours of one size go through the network together.
+    Neighbours of one size go through the network together. Images smaller than a window are padded with their mean,
+    and their logits cut to the image again.
     """
     start = 0
     while start < len(split):
@@ -160,8 +194,11 @@ def run(job: Job) -> Outcome:
     spec, settings, data, device = job.spec, job.settings, job.data, job.runtime.accelerator.device
     shape, classes = crop_shape(data, settings), len(data.class_names)
     standardize = Standardize(data)
-    objective = segmentation_loss(settings.loss, classes, data.ignore)
-    batches = RandomCrops(data.train, standardize, shape, spec.train.batch_size, spec.seeds.data)
+    ignore = data.ignore
+    if ignore is None and count_smaller(data.train.images, shape):
+        ignore = PADDING
+    objective = segmentation_loss(settings.loss, classes, ignore)
+    batches = RandomCrops(data.train, standardize, shape, spec.train.batch_size, spec.seeds.data, ignore)
 
     def loss(model, batch):
         x, y = batch
@@ -173,8 +210,8 @@ def run(job: Job) -> Outcome:
             target = torch.tensor(data.validation.masks[i]).long()
             losses.append(float(objective(logits[None], target[None])))
             counts.append(overlap.confusion_counts(logits.argmax(0)[None], target[None], classes, data.ignore))
-        dice = overlap.summarise(np.concatenate(counts), data.class_names)["dice_macro"].value
-        return {"validation loss": float(np.mean(losses)), "validation Dice": dice}
+        summary = overlap.summarise(np.concatenate(counts), data.class_names, left_out(data, settings))
+        return {"validation loss": float(np.mean(losses)), "validation Dice": summary["dice_macro"].value}
 
     trained = train(job.model, loss, batches, spec.train, job.runtime, validate=validate)
     memory = job.memory.stop(costs.speed_protocol(spec.train, spec.train.batch_size, shape))
@@ -218,8 +255,8 @@ def evaluate(job: Job, standardize: Standardize, shape: tuple[int, int], outcome
         if len(drawn) < job.settings.pictures:
             drawn.append((np.asarray(data.test.images[i]), target.numpy(), prediction.numpy()))
     counts, edges, distances = (np.concatenate(each) for each in (counts, edges, distances))
-    outcome.metrics = {**overlap.summarise(counts, data.class_names),
-                       **boundary.summarise(edges, distances, data.class_names)}
+    means = (data.class_names, left_out(data, job.settings))
+    outcome.metrics = {**overlap.summarise(counts, *means), **boundary.summarise(edges, distances, *means)}
     if data.ignore is not None:
         rule = {"ignore": data.ignore, "ignored_pixels": ignored, "ignored": "left out; edges there: the prediction's"}
         outcome.metrics = {name: metric.model_copy(update={"protocol": {**metric.protocol, **rule}})
@@ -231,23 +268,22 @@ def evaluate(job: Job, standardize: Standardize, shape: tuple[int, int], outcome
 
 def draw(job: Job, cases: list[tuple[np.ndarray, np.ndarray, np.ndarray]], outcome: Outcome) -> None:
     """images.png, truth.png, prediction.png: one row of tiles each, the same cases for every arm."""
-    size = [min(LARGEST_TILE, side) for side in job.data.image_size]
-
-    def middle(array: np.ndarray) -> np.ndarray:   # (..., H, W) -> (..., *size)
-        top, left = (array.shape[-2] - size[0]) // 2, (array.shape[-1] - size[1]) // 2
-        return array[..., top:top + size[0], left:left + size[1]]
-
     images, truths, predictions = zip(*cases)
-    pixels = to_uint8(np.concatenate([middle(image) for image in images], axis=-1))         # (C, h, k w)
+    size = [min(LARGEST_TILE, max(image.shape[axis] for image in images)) for axis in (1, 2)]
+    blank = 255 if job.data.ignore is None else job.data.ignore
+    span = display_range(images)
+    pixels = row_of_tiles([displayed(image, span) for image in images], size, 255)          # (C, h, k w)
     pixels = pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0)
     Image.fromarray(pixels).save(job.folder / "images.png")
+    smaller = count_smaller(images, size) > 0
     for name, masks in (("truth", truths), ("prediction", predictions)):
-        picture = Image.fromarray(np.concatenate([middle(mask) for mask in masks], axis=-1).astype(np.uint8), mode="P")
-        colours = [IGNORED if i == job.data.ignore else PALETTE[i % len(PALETTE)] for i in range(256)]
+        picture = Image.fromarray(row_of_tiles(masks, size, blank), mode="P")
+        whites = [job.data.ignore, blank if smaller else None]
+        colours = [IGNORED if i in whites else PALETTE[i % len(PALETTE)] for i in range(256)]
         picture.putpalette([int(colour[k:k + 2], 16) for colour in colours for k in (1, 3, 5)])
         picture.save(job.folder / f"{name}.png")
     names = ", ".join(job.data.test.names[:len(cases)])
-    truth = "truth" if job.data.ignore is None else "truth (white: does not count)"
-    for name, role, caption in (("images", "input", "test images"), ("truth", "truth", truth),
+    truth = "truth (white: does not count)" if smaller or job.data.ignore is not None else "truth"
+    for name, role, caption in (("images", "input", f"test images{range_words(span)}"), ("truth", "truth", truth),
                                 ("prediction", "output", "prediction")):
         outcome.pictures[f"{name}.png"] = Picture(rows=1, columns=len(cases), caption=f"{caption}: {names}", role=role)

@@ -98,7 +98,7 @@ def test_summary_counts_what_was_left_out():
     none, some, moved = np.zeros((20, 20), int), square(20, 5, 5, 6), square(20, 5, 8, 6)
     masks = np.stack([some, moved, none, none]), np.stack([some, some, some, none])
     found = boundary.summarise(boundary.boundary_iou(*masks, 3), boundary.hd95(*masks, 3),
-                               ("background", "cell", "nucleus"))
+                               ("background", "cell", "nucleus"), 0)
     assert list(found)[:2] == ["boundary_iou_macro", "hd95_macro"]
     assert set(list(found)[2:]) == {f"{m}/{c}" for m in ("boundary_iou", "hd95")
                                     for c in ("background", "cell", "nucleus")}

@@ -86,9 +86,9 @@ def test_summary_of_two_images_by_hand():
     # image 0: a found half (tp 1, fn 1), b invented; image 1: a right, b in neither.
     counts = np.array([[[5, 1, 1], [1, 0, 1], [0, 1, 0]],
                        [[6, 0, 0], [2, 0, 0], [0, 0, 0]]])
-    found = overlap.summarise(counts, ("background", "a", "b"))
+    found = overlap.summarise(counts, ("any", "a", "b"), 0)
     assert list(found)[:4] == ["dice_macro", "dice_micro", "iou_macro", "iou_micro"]
-    assert set(list(found)[4:]) == {f"{m}/{c}" for m in ("dice", "iou") for c in ("background", "a", "b")}
+    assert set(list(found)[4:]) == {f"{m}/{c}" for m in ("dice", "iou") for c in ("any", "a", "b")}
     assert found["dice/a"].value == pytest.approx((2 / 3 + 1) / 2)
     assert found["iou/a"].value == pytest.approx((1 / 2 + 1) / 2)
     assert (found["dice/b"].value, found["dice/b"].n, found["dice/b"].undefined) == (0, 2, 1)
@@ -97,22 +97,22 @@ def test_summary_of_two_images_by_hand():
     assert found["dice_micro"].value == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
     assert found["iou_micro"].value == pytest.approx(3 / 5)
     assert (found["iou_micro"].n, found["iou_micro"].undefined) == (2, 0)
-    assert found["dice/background"].value == pytest.approx((10 / 12 + 1) / 2)
+    assert found["dice/any"].value == pytest.approx((10 / 12 + 1) / 2)
     assert all(metric.direction == "higher" and metric.unit == "" for metric in found.values())
     assert found["dice_macro"].protocol["classes"] == ["a", "b"]
 
 
 def test_without_a_background_class_every_class_counts():
     counts = overlap.confusion_counts(*random_masks(classes=2), 2)
-    found = overlap.summarise(counts, ("membrane", "cell"))
-    expected = (found["dice/membrane"].value + found["dice/cell"].value) / 2
+    found = overlap.summarise(counts, ("background", "cell"), None)
+    expected = (found["dice/background"].value + found["dice/cell"].value) / 2
     assert found["dice_macro"].value == pytest.approx(expected)
-    assert found["dice_macro"].protocol["classes"] == ["membrane", "cell"]
+    assert found["dice_macro"].protocol["classes"] == ["background", "cell"]
 
 
 def test_a_class_on_no_image_is_undefined_and_counted():
     counts = overlap.confusion_counts(np.zeros((3, 4, 4), int), np.zeros((3, 4, 4), int), 2)
-    found = overlap.summarise(counts, ("background", "cell"))
+    found = overlap.summarise(counts, ("background", "cell"), 0)
     for name in ("dice_macro", "dice_micro", "iou_macro", "dice/cell"):
         assert math.isnan(found[name].value) and found[name].undefined == found[name].n == 3
     assert found["dice/background"].value == 1
@@ -120,7 +120,7 @@ def test_a_class_on_no_image_is_undefined_and_counted():
 
 def test_protocol_tells_other_classes_apart():
     counts = np.ones((2, 2, 3), np.int64)
-    one, two = (overlap.summarise(counts, names)["dice_macro"] for names in (("background", "x"), ("y", "x")))
+    one, two = (overlap.summarise(counts, ("y", "x"), background)["dice_macro"] for background in (0, None))
     assert one.fingerprint != two.fingerprint
 
 

@@ -61,6 +61,10 @@ class Column(Sequence):
             return {self.shapes}
         return {tuple(map(int, shape)) for shape in np.unique(self.shapes[self.start:self.stop], axis=0)}
 
+    def all_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of every item, in order; reads no values."""
+        return [self.shapes] * len(self) if self.uniform else list(map(tuple, self.shapes[self.start:self.stop]))
+
     def __getitem__(self, index):
         if isinstance(index, (int, np.integer)):
             index = int(index) + (len(self) if index < 0 else 0)

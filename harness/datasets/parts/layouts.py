@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.dataset import SPLITS
-from harness.datasets.parts.image_files import SUFFIXES, image_paths
+from harness.datasets.parts.image_files import SUFFIXES, image_paths, is_hidden
+from harness.datasets.parts.passed_over import beside, passed_over
 from harness.datasets.parts.splits import (
     DEAL,
     SPLIT_NAMES,
@@ -20,6 +21,7 @@ from harness.datasets.parts.splits import (
     from_csv,
     groups_from_csv,
     natural_key,
+    nfc,
     read_rows,
     require_whole_groups,
     stratified,
@@ -45,6 +47,7 @@ class Pairs:
     masks: list[Path]
     names: list[str]
     parts: Parts
+    passed_over: dict[str, int]                     # files that are not used, by kind
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Labelled:
     labels: np.ndarray | None                       # (N,) int64
     class_names: tuple[str, ...]
     parts: Parts
+    passed_over: dict[str, int]                     # files that are not used, by kind
 
 
 def split_folders(folder: Path) -> dict[str, Path] | None:
@@ -95,9 +99,10 @@ def pairs(folder: Path) -> Pairs:
         images, masks = pairs_in(folder)
         if len(images) < len(SPLITS):
             raise InputError(f"{folder} has {count(images)}; at least 3 are needed, "
-                             "to train, to validate and to test")
-        stems = [path.stem for path in images]
-        return Pairs(images, masks, stems, parts_of(folder, stems))
+                             f"to train, to validate and to test{beside(folder, _used(folder, images, masks))}")
+        stems = [nfc(path.stem) for path in images]
+        unused = passed_over(folder, _used(folder, images, masks))
+        return Pairs(images, masks, stems, parts_of(folder, stems), unused)
     every: tuple[list[Path], list[Path]] = [], []
     members, first = [], 0
     for part in folders.values():
@@ -106,8 +111,13 @@ def pairs(folder: Path) -> Pairs:
         members.append(range(first, len(every[0])))
         first = len(every[0])
     # The folder is part of a case's name: splits may have files of equal names.
-    names = [f"{path.parent.parent.name}/{path.stem}" for path in every[0]]
-    return Pairs(*every, names, Parts(tuple(members)))
+    names = [nfc(f"{path.parent.parent.name}/{path.stem}") for path in every[0]]
+    return Pairs(*every, names, Parts(tuple(members)), passed_over(folder, _used(folder, *every)))
+
+
+def _used(folder: Path, *paths: Sequence[Path]) -> set[Path]:
+    """Everything that is read in ``folder``, where ``paths`` are its images and masks."""
+    return {path for each in paths for path in each} | {folder / SPLIT_FILE, folder / CLASSES_FILE}
 
 
 def parts_of(folder: Path, stems: Sequence[str]) -> Parts:
@@ -144,7 +154,7 @@ def pairs_in(folder: Path) -> tuple[list[Path], list[Path]]:
             raise InputError(f"{folder} has no folder {kind!r}; {layout}")
         paths = image_paths(folder / kind)
         if not paths:
-            raise InputError(f"no images in {folder / kind} ({', '.join(SUFFIXES)}); {layout}")
+            raise InputError(f"no images in {folder / kind} ({', '.join(SUFFIXES)}); {layout}{beside(folder / kind)}")
         found.append(by_stem(paths))
     images, masks = found
     for one, other, kind in ((images, masks, "mask"), (masks, images, "image")):
@@ -157,12 +167,18 @@ def pairs_in(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def by_stem(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by their stems. Raises InputError for two of one stem, however its accents are written."""
     found: dict[str, Path] = {}
     for path in paths:
-        if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path} have the same stem; which one is meant?")
-        found[path.stem] = path
+        other = found.setdefault(nfc(path.stem), path)
+        if other is not path:
+            raise InputError(f"{other} and {path} have the same stem{written(other.stem, path.stem)}; "
+                             "which one is meant?")
     return found
+
+
+def written(one: str, other: str) -> str:
+    return "" if one == other else " (accents are written as one character or as two)"
 
 
 def labelled(folder: Path, seed: int) -> Labelled:
@@ -171,14 +187,26 @@ def labelled(folder: Path, seed: int) -> Labelled:
     if folders is not None:
         return labelled_splits(folder, folders)
     paths, labels, class_names = classes_in(folder)
+    used = _used(folder, paths)
     if len(paths) < len(DEAL):
         raise InputError(f"{folder} has {count(paths)}; at least {len(DEAL)} are needed, "
-                         "to train, to validate and to test")
-    names = [path.relative_to(folder).as_posix() for path in paths]
+                         f"to train, to validate and to test{beside(folder, used)}")
+    names = names_in(folder, paths)
     parts = Parts(stratified(labels, seed))
     if (folder / SPLIT_FILE).is_file():
         parts = labelled_parts(folder / SPLIT_FILE, names, seed)
-    return Labelled(paths, names, labels if class_names else None, class_names, parts)
+    return Labelled(paths, names, labels if class_names else None, class_names, parts, passed_over(folder, used))
+
+
+def names_in(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Paths in ``folder`` as names in NFC. Raises InputError for two that differ only in how accents are written."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(nfc(path.relative_to(folder).as_posix()), path)
+        if other is not path:
+            raise InputError(f"{other} and {path} have the same name{written(other.name, path.name)}; "
+                             "which one is meant?")
+    return list(found)
 
 
 def labelled_parts(path: Path, names: Sequence[str], seed: int) -> Parts:
@@ -197,10 +225,11 @@ def labelled_parts(path: Path, names: Sequence[str], seed: int) -> Parts:
 
 def labelled_splits(folder: Path, folders: dict[str, Path]) -> Labelled:
     """Images in train, validation and test; the classes are the class folders of train."""
-    paths, labels, class_names, members = [], [], (), []
+    paths, labels, class_names, members, silent = [], [], (), [], []
     for split, part in folders.items():
         inside = {path.name for path in visible_folders(part)}
         if "images" in inside and inside <= {"images", "masks"}:       # laid out for segmentation as well
+            silent.append(part / "masks")
             part = part / "images"
         found, own, own_names = classes_in(part)
         if split == "train":
@@ -212,9 +241,8 @@ def labelled_splits(folder: Path, folders: dict[str, Path]) -> Labelled:
         members.append(range(len(paths), len(paths) + len(found)))
         paths.extend(found)
         labels.extend(class_names.index(own_names[label]) if class_names else 0 for label in own)
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    return Labelled(paths, names, np.array(labels, np.int64) if class_names else None, class_names,
-                    Parts(tuple(members)))
+    return Labelled(paths, names_in(folder, paths), np.array(labels, np.int64) if class_names else None, class_names,
+                    Parts(tuple(members)), passed_over(folder, _used(folder, paths), silent))
 
 
 def classes_in(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
@@ -222,7 +250,12 @@ def classes_in(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
     loose, subfolders = image_paths(folder), visible_folders(folder)
     if {"images", "masks"} <= {path.name for path in subfolders}:
         raise InputError(f"{folder} is laid out for segmentation; for generation give {folder / 'images'}")
-    classes = {path.name: image_paths(path) for path in subfolders}
+    classes = {}
+    for path in subfolders:
+        if nfc(path.name) in classes:
+            raise InputError(f"{folder} has two class folders {nfc(path.name)!r}, whose accents are written in two "
+                             "ways; give them one name")
+        classes[nfc(path.name)] = image_paths(path)
     filled = [name for name, paths in classes.items() if paths]
     if loose and filled:
         raise InputError(f"images lie both in {folder} ({loose[0].name}) and in its folder {filled[0]!r}; "
@@ -230,7 +263,7 @@ def classes_in(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
     if loose:
         return loose, np.zeros(len(loose), np.int64), ()
     if not filled:
-        raise InputError(f"no images in {folder} or its folders ({', '.join(SUFFIXES)})")
+        raise InputError(f"no images in {folder} or its folders ({', '.join(SUFFIXES)}){beside(folder)}")
     empty = [name for name in classes if name not in filled]
     if empty:
         raise InputError(f"no images in the class folder {folder / empty[0]}{and_more(empty)}")
@@ -240,15 +273,15 @@ def classes_in(folder: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")),
-                  key=lambda path: path.name)
+    return sorted((path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)),
+                  key=lambda path: nfc(path.name))
 
 
 def every_file(folder: Path, levels: int = 3) -> Iterator[Path]:
     """Every file that a layout could read, in ``folder`` and so many levels below: images, split.csv, classes.txt."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_hidden(entry.name):
                 continue
             if entry.name in (SPLIT_FILE, CLASSES_FILE) or entry.name.lower().endswith(SUFFIXES):
                 yield Path(entry.path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.datasets.parts.arguments import read_lines
+from harness.datasets.parts.splits import nfc
 from harness.errors import InputError
 
 MOST_CLASSES = 256                                  # masks are kept as uint8
@@ -18,7 +19,7 @@ def read_class_names(path: Path) -> tuple[str, ...] | None:
     """The names in ``path``, one per line in order of class id; None where there is no such file."""
     if not path.is_file():
         return None
-    names = [line.strip() for line in read_lines(path)]
+    names = [nfc(line.strip()) for line in read_lines(path)]
     while names and not names[-1]:
         names.pop()
     if not 2 <= len(names) <= MOST_CLASSES:
@@ -57,8 +58,10 @@ def read_classes(paths: Sequence[Path], values: Sequence[Sequence[int]], names: 
         63 (a picture, or the artefacts of JPEG), or leaving a gap; or a single class in all masks.
     """
     every = sorted(set().union(*values))
-    if is_two_valued(every) and IGNORE in every and (names is None or len(names) == 2):
+    if every == [0, IGNORE] and (names is None or len(names) == 2):
         return Classes(names or ("0", "255"), True, None)
+    if every == [IGNORE]:
+        raise InputError(f"every mask in {paths[0].parent} holds the value 255 only; there is nothing to tell apart")
 
     def holder(value: int) -> Path:
         return next(path for path, present in zip(paths, values, strict=True) if value in present)
@@ -73,7 +76,7 @@ def read_classes(paths: Sequence[Path], values: Sequence[Sequence[int]], names: 
     if bad:
         raise InputError(f"mask {holder(bad[0])} holds the value {bad[0]}; masks hold 0 and 255, or class ids "
                          f"from 0 to {most - 1} (is it a picture, or a JPEG? more classes need a classes.txt)")
-    if len(ids) < 2 and (names is None or ignore is not None):
+    if len(ids) < 2:
         only = f"{ids[0]}{' (and 255, which does not count)' * (ignore is not None)}" if ids else "255"
         raise InputError(f"every mask in {paths[0].parent} holds the value {only} only; "
                          "there is nothing to tell apart")

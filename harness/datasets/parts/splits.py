@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,19 +48,27 @@ def contiguous(count: int) -> tuple[range, range, range]:
     return range(train), range(train, validation), range(validation, count)
 
 
+def nfc(name: str) -> str:
+    """``name`` with every accented letter as one character: systems differ in how they write it in file names."""
+    return unicodedata.normalize("NFC", name)
+
+
 def natural_key(name: str) -> list:
     """Sort key in which numbers count by value: "img2" before "img10"."""
-    parts = re.split(r"(\d+)", name)
+    parts = re.split(r"(\d+)", nfc(name))
     return [(int(part), part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def read_rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
-    """Columns and rows of a CSV file, stripped; a cell that is not there is "". Raises InputError naming the file."""
+    """Columns and rows of a CSV file, stripped, in NFC; a cell that is not there is "".
+
+    Raises InputError naming the file.
+    """
     reader = csv.DictReader(read_lines(path), skipinitialspace=True)
     try:
         columns = tuple((name or "").strip() for name in reader.fieldnames or ())
         reader.fieldnames = columns
-        return columns, [{name: (row[name] or "").strip() for name in columns} for row in reader]
+        return columns, [{name: nfc((row[name] or "").strip()) for name in columns} for row in reader]
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num + 1}: {error}") from None
 

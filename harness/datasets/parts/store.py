@@ -25,13 +25,21 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from harness import datasets
 from harness.dataset import Dataset
 from harness.datasets.parts.parallel import FileDecoder
-from harness.datasets.parts.store_files import Torn, describe_source, read_store, rename_store, write_store
+from harness.datasets.parts.store_files import (
+    NOT_CONTENT,
+    Torn,
+    describe_source,
+    read_store,
+    rename_store,
+    write_store,
+)
 from harness.errors import InputError, is_disk_full
 from harness.record import alive, atomic_write
 from harness.spec import DataSpec, digest
@@ -65,12 +73,16 @@ def prepare(spec: DataSpec, needs: tuple[str, ...], cache: Path, progress: Progr
     def listed() -> Listing:
         return listing(module.sources(**arguments), spec.root) if hasattr(module, "sources") else {}
 
+    def beside() -> dict[str, Any]:
+        """What may change beside the files that are listed."""
+        return {"passed_over": module.passed_over(needs, **arguments)} if hasattr(module, "passed_over") else {}
+
     before = listed()                              # refuses what is not there before anything is written
-    stored = remembered(request, before, cache, progress)
+    stored = remembered(request, before, beside, cache, progress)
     if stored is not None:
         return stored
     with folder_for(request), locked(request, progress):
-        stored = remembered(request, before, cache, progress)
+        stored = remembered(request, before, beside, cache, progress)
         if stored is not None:                     # by the process that was waited for
             return stored
         remove_leftovers(cache / "data")
@@ -82,9 +94,9 @@ def prepare(spec: DataSpec, needs: tuple[str, ...], cache: Path, progress: Progr
                 raise InputError(f"{describe_change(before, after)} while the data were read; repeat the command "
                                  "when nothing writes to them")
             finish(dataset, decoder.folder, cache)
-            atomic_write(request, json.dumps({"fingerprint": dataset.fingerprint, "name": dataset.name,
-                                             "groups": dataset.groups, "files": after}).encode())
-    return named(open_stored(cache, dataset.fingerprint), dataset.name, dataset.groups)
+            atomic_write(request, json.dumps({"fingerprint": dataset.fingerprint, "facts": facts_of(dataset),
+                                             "files": after}).encode())
+    return described(open_stored(cache, dataset.fingerprint), facts_of(dataset))
 
 
 def open_stored(cache: Path, fingerprint: str) -> Dataset:
@@ -107,7 +119,7 @@ def keep(dataset: Dataset, cache: Path) -> Dataset:
     """``dataset`` as memory maps, stored in ``cache`` unless it is there already. Raises InputError for a full disk."""
     folder = cache / "data" / dataset.fingerprint
     try:
-        return named(read_store(folder), dataset.name, dataset.groups)
+        return described(read_store(folder), facts_of(dataset))
     except (FileNotFoundError, Torn):
         pass
     with folder_for(folder), building(folder.parent) as decoder:
@@ -120,12 +132,17 @@ def finish(dataset: Dataset, folder: Path, cache: Path) -> None:
     rename_store(folder, cache / "data" / dataset.fingerprint)
 
 
-def named(stored: Dataset, name: str, groups: Mapping[str, int] | None) -> Dataset:
-    """``stored`` under ``name`` and with ``groups``, which are no part of the content; kept in its index."""
-    if (stored.name, stored.groups) == (name, groups):
+def facts_of(dataset: Dataset) -> dict[str, Any]:
+    """What is known of ``dataset`` and is no part of its content: its name, groups, files passed over."""
+    return {name: getattr(dataset, name) for name in NOT_CONTENT}
+
+
+def described(stored: Dataset, facts: Mapping[str, Any]) -> Dataset:
+    """``stored`` with these ``facts``, which are no part of the content; kept in its index."""
+    if facts_of(stored) == facts:
         return stored
-    describe_source(stored.folder, name, groups)
-    return replace(stored, name=name, groups=groups)
+    describe_source(stored.folder, facts)
+    return replace(stored, **facts)
 
 
 def require_fits(module: ModuleType, spec: DataSpec, needs: tuple[str, ...]) -> None:
@@ -165,18 +182,22 @@ def describe_change(before: Listing, after: Listing) -> str:
     return f"{path} was {'added' if path not in before else 'removed' if path not in after else 'changed'}"
 
 
-def remembered(request: Path, files: Listing, cache: Path, progress: Progress) -> Dataset | None:
-    """The store that this request led to before, if its ``files`` are as they were and it is whole."""
+def remembered(request: Path, files: Listing, beside: Callable[[], dict[str, Any]], cache: Path,
+               progress: Progress) -> Dataset | None:
+    """The store that this request led to before, if its ``files`` are as they were and it is whole.
+
+    ``beside`` looks anew at facts that do not hang on these files.
+    """
     try:
         known = json.loads(request.read_bytes())
-        fingerprint, name, groups, before = (known[key] for key in ("fingerprint", "name", "groups", "files"))
+        fingerprint, facts, before = (known[key] for key in ("fingerprint", "facts", "files"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if before != files:
         progress(stage=f"{describe_change(before, files)} since the data were decoded: decoding anew")
         return None
     try:
-        return named(read_store(cache / "data" / fingerprint), name, groups)
+        return described(read_store(cache / "data" / fingerprint), {**facts, **beside()})
     except FileNotFoundError:
         return None
     except Torn as damage:

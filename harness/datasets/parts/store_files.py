@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,12 @@ from harness.dataset import SPLITS, Dataset, Split
 from harness.datasets.parts.columns import Column
 from harness.record import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 INDEX, NAMES, LABELS = "index.json", "names.json", "labels.npy"
 COLUMNS = ("images", "masks")
-PLAIN = ("class_names", "image_size", "ignore", "ignored_pixels", "fingerprint")    # of a Dataset, in the index
-NOT_CONTENT = ("name", "groups")                   # these too, but the fingerprint does not depend on them
+# Of a Dataset, in the index.
+PLAIN = ("class_names", "image_size", "ignore", "background", "ignored_pixels", "duplicates", "fingerprint")
+NOT_CONTENT = ("name", "groups", "passed_over")    # these too, but the fingerprint does not depend on them
 
 
 class Torn(Exception):
@@ -104,10 +106,10 @@ def _read(folder: Path, index: dict) -> Dataset:
     return Dataset(train=splits[0], validation=splits[1], test=splits[2], folder=folder, **known)
 
 
-def describe_source(folder: Path, name: str, groups: Mapping[str, int] | None) -> None:
-    """Put another name and other groups into the index, of data whose content is the same."""
+def describe_source(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Put other ``facts``, of the names in NOT_CONTENT, into the index of data whose content is the same."""
     index = json.loads((folder / INDEX).read_bytes())
-    atomic_write(folder / INDEX, json.dumps({**index, "name": name, "groups": groups}, indent=1).encode())
+    atomic_write(folder / INDEX, json.dumps({**index, **facts}, indent=1).encode())
 
 
 def rename_store(folder: Path, target: Path) -> None:
