@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from harness.cli_options import execution_options
-from harness.errors import InputError, unknown
+from harness.cli_options import LOCAL_RESULTS, execution_options, given_options
+from harness.cli_tools import benchmark, evaluate, inspect, page
+from harness.errors import InputError
 from harness.execution import Execution
 from harness.terminal import OneLineErrors
-
-LOCAL_RESULTS = Path("results") / "local"
-PAGES = ("zoo", "memory", "matching", "statistics")
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
@@ -58,12 +56,6 @@ def main(context: click.Context, suite: str | None, variants: str | None, others
     request = Request(suite=suite, variants=tuple(dict.fromkeys((*named, *others))), **asked)
     check_names(request)
     context.exit(run_suite(request, out, how, track))
-
-
-def given_options(context: click.Context) -> list[click.Parameter]:
-    """Return the parameters that stand on the command line."""
-    return [option for option in context.command.params
-            if context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE]
 
 
 def run_suite(request, out: Path | None, how: Execution, track: tuple[str, ...] = ()) -> int:
@@ -230,71 +222,5 @@ def compare(a: Path, b: Path, fail_on_regression: bool, min_effect: float, as_js
     sys.exit(1 if fail_on_regression and found.worse else 2 if found.problems else 0)
 
 
-@main.command()
-@click.argument("name", metavar="NAME")
-@click.option("--size", type=click.IntRange(min=1), metavar="N",
-              help="Side of the image.  [default: 64, or the preset's]")
-@click.option("--set", "changes", multiple=True, metavar="ARGUMENT=VALUE",
-              help="An argument of the network's build, e.g. width=64; may be given more than once.")
-@click.option("--depth", type=click.IntRange(min=0), metavar="N", help="Levels of modules shown.  [default: what fits]")
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, modules at any depth.")
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Also draw the network's shape.")
-@click.option("--memory", metavar="SIZE", help="In place of all that: the largest batch that fits, e.g. 24GB or 16GiB.")
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="With --memory: the largest image, N at a time.")
-@click.option("--training/--inference", default=True,
-              help="With --memory: a step of AdamW, or a forward pass.  [default: training]")
-@click.option("--precision", default="fp32", help="With --memory: fp32, bf16 or fp16, by autocast.  [default: fp32]")
-@click.option("--ema", is_flag=True, help="With --memory: averaged weights are kept, too.")
-@click.option("--device", default="auto", help="With --memory: whose operators, auto, cpu or cuda.  [default: auto]")
-@click.pass_context
-def inspect(context: click.Context, name: str, size: int | None, changes: tuple[str, ...], depth: int | None,
-            as_json: bool, svg: Path | None, memory: str | None, **asked) -> None:
-    """Modules, output shapes, parameters and MACs of NAME: a variant, a preset, or anyone's network.
-
-    A variant is shown as a denoiser of images of three channels; time=false makes it a segmenter. With --memory: the
-    largest batch or image that fits, computed without running NAME.
-    """
-    other = ("depth", "as_json", "svg") if memory else asked
-    ignored = next((option for option in given_options(context) if option.name in other), None)
-    if ignored is not None:
-        how = "does not go with" if memory else "goes with"
-        raise InputError(f"{ignored.opts[0]} {how} --memory, which asks for the largest batch or image that fits")
-    if memory:
-        from harness.inspection.fit import show as show_fit
-        show_fit(name, memory, size, changes=changes, **asked)
-    else:
-        from harness.inspection.table import show
-        show(name, size, changes, depth=depth, as_json=as_json, svg=svg)
-
-
-@main.command()
-@click.argument("name", metavar="|".join(PAGES))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where it goes.  [default: its folder in results/]")
-def page(name: str, out: Path | None) -> None:
-    """Make a page of results/ again that is no comparison: presets beside published counts (zoo), predicted beside
-    measured memory, networks at equal size (matching), what the statistics promise (some minutes each).
-    """
-    if name not in PAGES:
-        raise unknown("page", name, PAGES)
-    from importlib import import_module
-    import_module(f"harness.inspection.{name}_page").main(*([out] if out else []))
-
-
-@main.command()
-@click.option("--only", metavar="A,B,...",
-              help="denoiser, transformer, segmenter, overhead, evaluation.  [default: all]")
-@click.option("--rounds", type=click.IntRange(min=1), metavar="N",
-              help="Turns of everyone, in every contest.  [default: as many as fit into some minutes in all]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--precision", default="auto", show_default=True, help="Ours: fp32, bf16, fp16; auto: the device's own.")
-@click.option("--compile", is_flag=True, help="Then again with everyone's network compiled.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", default=LOCAL_RESULTS / "benchmark",
-              show_default=True, help="Where benchmark.json and README.md go.")
-def benchmark(only: str | None, **asked) -> None:
-    """The same network here and in diffusers, MONAI and segmentation_models.pytorch, in turns: who is how fast."""
-    from rich.console import Console
-
-    from harness.benchmark.benchmark import benchmark as run_benchmark
-    sys.exit(run_benchmark(only, console=Console(highlight=False, markup=False), **asked))
+for command in (evaluate, inspect, page, benchmark):
+    main.add_command(command)

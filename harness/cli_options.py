@@ -1,14 +1,23 @@
-"""Options that several commands share."""
+"""Options that several commands share, and which of them were given."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import click
 
 from harness import trackers
 from harness.execution import Execution
 from harness.extras import check_entry
+
+LOCAL_RESULTS = Path("results") / "local"
+
+
+def given_options(context: click.Context) -> list[click.Parameter]:
+    """Return the parameters that stand on the command line."""
+    return [option for option in context.command.params
+            if context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE]
 
 
 def execution_options(command):

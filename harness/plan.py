@@ -35,7 +35,7 @@ class SuiteProfile(Frozen):
     variant_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # more of them, by variant
     seeds: int = Field(1, gt=0)                    # runs per variant where --seeds does not say
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    train: TrainSpec
+    train: TrainSpec = TrainSpec()
     settings: dict[str, Any] = Field(default_factory=dict)      # the suite's Settings
     # values of "settings.NAME" and "train.NAME" that are all tried with each other: one comparison each, a cell
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
@@ -81,7 +81,10 @@ def read_profile(name: str, suite: str) -> SuiteProfile:
     Raises InputError for an unknown name, unreadable YAML, or a field that does not fit, with its place.
     """
     file = profile_file(name, suite)
-    return file.validate(SuiteProfile, file.content[suite], at=(suite,))
+    profile = file.validate(SuiteProfile, file.content[suite], at=(suite,))
+    if needs(suite) and not (profile.train.steps and profile.train.learning_rate):
+        raise file.error((suite, "train"), f"{suite} needs steps and a learning_rate above 0")
+    return profile
 
 
 def first_problem(error: ValidationError) -> str:

@@ -36,9 +36,9 @@ class DataSpec(Frozen):
 class TrainSpec(Frozen):
     """The training budget, the same for every arm of a comparison."""
 
-    steps:         int   = Field(gt=0)             # optimiser steps
-    batch_size:    int   = Field(gt=0)             # images (or crops) per step
-    learning_rate: float = Field(gt=0)             # peak, reached after the warm-up, then cosine decay to 0
+    steps:         int   = Field(0, ge=0)          # optimiser steps; 0: nothing is trained
+    batch_size:    int   = Field(1, gt=0)          # images (or crops) per step
+    learning_rate: float = Field(0.0, ge=0)        # peak, reached after the warm-up, then cosine decay to 0
     weight_decay:  float = Field(0.0, ge=0)        # AdamW, decoupled
     warmup_steps:  int   = Field(0, ge=0)          # linear from 0
     max_grad_norm: float = Field(1.0, gt=0)        # global gradient norm is clipped to this

@@ -26,13 +26,13 @@ LAYERS = (
     "record record_form run_files dataset data_notes identity",
     "datasets metrics training measurement diffusion",
     "suites",
-    "run execute execution executors trackers tracking "
+    "run execute execution evaluation executors trackers tracking "
     "ablation.study ablation.manifest ablation.matching ablation.size_search",
     "analysis",
     "plan ablation progress",
     "reporting",
     "inspection benchmark",
-    "cli cli_options terminal",
+    "cli cli_options cli_tools terminal",
 )
 
 

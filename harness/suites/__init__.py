@@ -13,7 +13,7 @@ A file defines (the names in capitals are literals, read without importing it)
 ``network_arguments(data, settings) -> dict``: what the contract in ``variants`` must know: channels, size, ...;
 ``example_inputs(data, settings, batch_size, device) -> tuple``: tensors of the shapes trained on, for counting;
 ``prepare(spec, settings, data, runtime, cache)``: optional, make what runs share, while another run trains;
-``run(job: Job) -> Outcome``: train and, unless the spec says otherwise, evaluate and draw.
+``run(job) -> Outcome``: train and, unless the spec says otherwise, ``evaluate(job, outcome)`` the trained model.
 """
 
 from __future__ import annotations

@@ -187,16 +187,22 @@ def run(job: Job) -> Outcome:
     if not spec.evaluate_on_test:
         return outcome
 
-    count = min(settings.samples, len(data.test))
-    labels = asked_labels(data.train, count) if classes else None
-    with torch.inference_mode(), job.runtime.accelerator.autocast():
-        generated, outcome.cost["sampling_images_per_s"] = sample(job, trained.model, diffusion, count, labels)
-    draw(job, generated, labels, outcome)
+    evaluate(job, outcome)
+    return outcome
 
+
+def evaluate(job: Job, outcome: Outcome) -> None:
+    """Sample from ``outcome.model`` and compare the samples with real images: metrics, pictures, sampling speed."""
+    settings, data = job.settings, job.data
+    count = min(settings.samples, len(data.test))
+    labels = asked_labels(data.train, count) if num_classes(data) else None
+    diffusion = NoisePrediction(settings.timesteps, settings.schedule)
+    with torch.inference_mode(), job.runtime.accelerator.autocast():
+        generated, outcome.cost["sampling_images_per_s"] = sample(job, outcome.model, diffusion, count, labels)
+    draw(job, generated, labels, outcome)
     job.runtime.progress(stage="evaluating")
     job.runtime.lease.give_way()
-    outcome.metrics = evaluate(job, generated, labels)
-    return outcome
+    outcome.metrics = compare_with_real(job, generated, labels)
 
 
 def sample(job: Job, model, diffusion: NoisePrediction, count: int,
@@ -240,7 +246,7 @@ def sampler_protocol(settings: Settings) -> dict:
             **own.get(settings.sampler, {})}
 
 
-def evaluate(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
+def compare_with_real(job: Job, generated: Tensor, labels: np.ndarray | None) -> dict[str, Metric]:
     """FID and its kin against the train split, with held-out real images as the reference; label agreement."""
     settings, data, device = job.settings, job.data, str(job.runtime.accelerator.device)
     extractor = choose_extractor(job)

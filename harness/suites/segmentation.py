@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from harness.dataset import SPLITS, Dataset, Split, count_smaller
 from harness.datasets.parts.display import display_range, displayed, range_words, row_of_tiles
+from harness.datasets.parts.predictions import write_prediction
 from harness.measurement import costs
 from harness.measurement.timing import time_alone
-from harness.metrics import boundary, overlap
+from harness.metrics import overlap
+from harness.metrics.masks import MaskScores
 from harness.record import Picture, atomic_write
 from harness.spec import Frozen
 from harness.suites import Job, Outcome
@@ -222,8 +225,7 @@ def run(job: Job) -> Outcome:
         return outcome
     with torch.inference_mode(), job.runtime.accelerator.autocast():
         outcome.cost["inference_images_per_s"] = inference_speed(job, shape)
-        job.runtime.progress(stage="evaluating")
-        evaluate(job, standardize, shape, outcome)
+    evaluate(job, outcome)
     return outcome
 
 
@@ -238,52 +240,43 @@ def inference_speed(job: Job, shape: tuple[int, int]):
     return costs.throughput("Inference", batch_size, timing, protocol)
 
 
-def evaluate(job: Job, standardize: Standardize, shape: tuple[int, int], outcome: Outcome) -> None:
-    """The one look at the test split: metrics, per-case values, pictures."""
-    data, classes = job.data, len(job.data.class_names)
-    counts, edges, distances, drawn, ignored = [], [], [], [], 0
-    device = job.runtime.accelerator.device
-    for i, logits in predict(outcome.model, data.test, standardize, shape, job.settings, device):
-        job.runtime.lease.give_way()
-        prediction = logits.argmax(0)
-        target = torch.tensor(data.test.masks[i]).long()
-        compared = (prediction[None], target[None], classes, data.ignore)
-        counts.append(overlap.confusion_counts(*compared))
-        edges.append(boundary.boundary_iou(*compared))
-        distances.append(boundary.hd95(*compared))
-        ignored += int((target == data.ignore).sum()) if data.ignore is not None else 0
-        if len(drawn) < job.settings.pictures:
-            drawn.append((np.asarray(data.test.images[i]), target.numpy(), prediction.numpy()))
-    counts, edges, distances = (np.concatenate(each) for each in (counts, edges, distances))
-    means = (data.class_names, left_out(data, job.settings))
-    outcome.metrics = {**overlap.summarise(counts, *means), **boundary.summarise(edges, distances, *means)}
-    if data.ignore is not None:
-        rule = {"ignore": data.ignore, "ignored_pixels": ignored, "ignored": "left out; edges there: the prediction's"}
-        outcome.metrics = {name: metric.model_copy(update={"protocol": {**metric.protocol, **rule}})
-                           for name, metric in outcome.metrics.items()}
-    outcome.cases = [*overlap.case_rows(counts, data.test.names, data.class_names),
-                     *boundary.case_rows(edges, distances, data.test.names, data.class_names)]
-    draw(job, drawn, outcome)
+def evaluate(job: Job, outcome: Outcome) -> None:
+    """Evaluate ``outcome.model`` once on the test split: metrics, per-case values, predictions as files, pictures."""
+    job.runtime.progress(stage="evaluating")
+    data, settings, drawn = job.data, job.settings, []
+    scores = MaskScores(data.class_names, left_out(data, settings), data.ignore)
+    with torch.inference_mode(), job.runtime.accelerator.autocast():
+        for i, logits in predict(outcome.model, data.test, Standardize(data), crop_shape(data, settings), settings,
+                                 job.runtime.accelerator.device):
+            job.runtime.lease.give_way()
+            prediction, target = logits.argmax(0).numpy().astype(np.uint8), np.asarray(data.test.masks[i])
+            scores.add(data.test.names[i], prediction, target)
+            write_prediction(job.folder, data.test.names[i], prediction)
+            if len(drawn) < settings.pictures:
+                drawn.append((np.asarray(data.test.images[i]), target, prediction))
+    outcome.metrics, outcome.cases = scores.metrics(), scores.cases()
+    outcome.pictures = draw(job.folder, drawn, scores.names, data.ignore)
 
 
-def draw(job: Job, cases: list[tuple[np.ndarray, np.ndarray, np.ndarray]], outcome: Outcome) -> None:
-    """images.png, truth.png, prediction.png: one row of tiles each, the same cases for every arm."""
+def draw(folder: Path, cases: list[tuple[np.ndarray, np.ndarray, np.ndarray]], names: Sequence[str],
+         ignore: int | None) -> dict[str, Picture]:
+    """Write images.png, truth.png and prediction.png: one row of tiles each, the same cases for every arm."""
     images, truths, predictions = zip(*cases)
     size = [min(LARGEST_TILE, max(image.shape[axis] for image in images)) for axis in (1, 2)]
-    blank = 255 if job.data.ignore is None else job.data.ignore
+    blank = 255 if ignore is None else ignore
     span = display_range(images)
     pixels = row_of_tiles([displayed(image, span) for image in images], size, 255)          # (C, h, k w)
     pixels = pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0)
-    Image.fromarray(pixels).save(job.folder / "images.png")
+    Image.fromarray(pixels).save(folder / "images.png")
     smaller = count_smaller(images, size) > 0
     for name, masks in (("truth", truths), ("prediction", predictions)):
         picture = Image.fromarray(row_of_tiles(masks, size, blank), mode="P")
-        whites = [job.data.ignore, blank if smaller else None]
+        whites = [ignore, blank if smaller else None]
         colours = [IGNORED if i in whites else PALETTE[i % len(PALETTE)] for i in range(256)]
         picture.putpalette([int(colour[k:k + 2], 16) for colour in colours for k in (1, 3, 5)])
-        picture.save(job.folder / f"{name}.png")
-    names = ", ".join(job.data.test.names[:len(cases)])
-    truth = "truth (white: does not count)" if smaller or job.data.ignore is not None else "truth"
-    for name, role, caption in (("images", "input", f"test images{range_words(span)}"), ("truth", "truth", truth),
-                                ("prediction", "output", "prediction")):
-        outcome.pictures[f"{name}.png"] = Picture(rows=1, columns=len(cases), caption=f"{caption}: {names}", role=role)
+        picture.save(folder / f"{name}.png")
+    shown = ", ".join(names[:len(cases)])
+    truth = "truth (white: does not count)" if smaller or ignore is not None else "truth"
+    return {f"{name}.png": Picture(rows=1, columns=len(cases), caption=f"{caption}: {shown}", role=role)
+            for name, role, caption in (("images", "input", f"test images{range_words(span)}"),
+                                        ("truth", "truth", truth), ("prediction", "output", "prediction"))}
