@@ -8,9 +8,10 @@ To segment::
     DIR/split.csv           optional: columns stem,split; or stem,group; or stem,split,group
 
 or images/ and masks/ in each of DIR/train, DIR/val and DIR/test (also training, valid, validation, testing). Beside
-class ids, 255 in a mask means "does not count": such pixels are left out of the loss and of every metric. Class 0 is the
-background, whatever its name. Masks from lossy files are refused unless all of them hold 0 and 255 only. An image with an
-orientation tag is turned where only then it fits its mask, and refused where it fits both ways (parts/orientation.py).
+class ids, 255 in a mask means "does not count": such pixels are left out of the loss and of every metric. Class 0 is
+the background, whatever its name. Masks from lossy files are refused unless all of them hold 0 and 255 only. An image
+with an orientation tag is turned where only then it fits its mask, and refused where it fits both ways
+(parts/orientation.py).
 
 ``split`` is train, validation or test. ``group`` says what belongs together (a patient, a slide, a film) and is never
 parted; with groups only, whole groups are dealt into the splits. Without split.csv the naturally sorted stems ("img2"
@@ -24,14 +25,15 @@ To generate::
     DIR/NAME.png            without labels, or
     DIR/CLASS/NAME.png      one folder per class, ids in order of the folder names
 
-or either of these in each of DIR/train, DIR/val and DIR/test. Images are turned as their orientation tag says, cut to the
-centred square and resized (bicubic, antialiased) to ``image_size``. Without split folders or split.csv (whose stems are
-then paths in DIR, as in "cat/1") they are split 60/10/30 % at random by ``seed``, every class in the same proportions.
+or either of these in each of DIR/train, DIR/val and DIR/test. Images are turned as their orientation tag says, cut to
+the centred square and resized (bicubic, antialiased) to ``image_size``. Without split folders or split.csv (whose
+stems are then paths in DIR, as in "cat/1") they are split 60/10/30 % at random by ``seed``, every class in the same
+proportions.
 
 Everywhere: 16-bit values are divided by 65535 and kept as float32 0..1 (8-bit ones too, where a set mixes both); where
 grey and colour are mixed, all become colour; alpha is dropped. Names are in Unicode NFC. Files that are not used are
-counted (``Dataset.passed_over``), hidden ones are not. A TIFF of several pages is an error: save each page as a file, so
-that every case has a name.
+counted (``Dataset.passed_over``), hidden ones are not. A TIFF of several pages is an error: save each page as a file,
+so that every case has a name.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ def complete_settings(settings: dict, data: Dataset, cache: Path, *, inception_w
     for what, split in (("test", data.test), ("training", data.train)):
         if len(split) < MIN_IMAGES:
             raise InputError(f"{data.name} has {len(split)} {what} image{'s' * (len(split) != 1)}; FID, KID, precision "
-                             f"and recall need at least {MIN_IMAGES} to train and {MIN_IMAGES} to test (15 in all where they "
-                             "are split 60/10/30 %), and hundreds to mean anything")
+                             f"and recall need at least {MIN_IMAGES} to train and {MIN_IMAGES} to test (15 in all "
+                             "where they are split 60/10/30 %), and hundreds to mean anything")
     kept = cache / "inception.pth"
     if inception_weights is not None:
         inception_extractor(inception_weights)                 # refuses what are not Inception's weights

@@ -50,7 +50,8 @@ def test_where_the_suite_names_none_all_are_shown_once(tmp_path):
 
 def test_what_must_be_known_of_the_data_is_a_note(tmp_path):
     run = memory_run(tmp_path, 5.0, variant="plain")
-    facts = {**run.record.data, "splits": {"test": 4}, "duplicates": {"test": {"train": 4}}, "passed_over": {".heic": 2}}
+    facts = {**run.record.data, "splits": {"test": 4}, "duplicates": {"test": {"train": 4}},
+             "passed_over": {".heic": 2}}
     run = replace(run, record=run.record.model_copy(update={"data": facts}))
     notes = summary_table(*group_runs([run])).notes
     assert "4 of 4 test images are also in train: equal pixels." in notes
