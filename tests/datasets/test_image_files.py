@@ -257,3 +257,9 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(InputError, match=r"a\.png is a symbolic link to .*gone\.png, which does not exist"):
         image_paths(tmp_path)
+
+
+def test_16_bit_colour_that_would_be_cut_to_8_is_refused(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 1 1 65535\n" + bytes(range(6)))
+    with pytest.raises(InputError, match=r"a\.ppm is 16-bit colour, which is read from PNG and TIFF only"):
+        read_image(tmp_path / "a.ppm")

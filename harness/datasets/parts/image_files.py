@@ -167,8 +167,8 @@ def _decode(path: Path, image: Image.Image, palette_index: bool) -> Pixels:
     tiff, lossy = image.format == "TIFF", _lossy(path, image)
     if tiff and len(image.tag_v2.get(BITS, ())) > 1 and max(image.tag_v2[BITS]) > 8:
         return _tifffile(path)
-    if palette_index:
-        _require_own_values(path, image)
+    if image.format == "PPM":
+        _require_own_values(path, image, mask=palette_index)
     raw_mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
     stated = image.getexif().get(ORIENTATION, 1) if tiff else 1
     image.load()                                     # raises where the file is truncated
@@ -194,13 +194,14 @@ def _lossy(path: Path, image: Image.Image) -> str | None:
     return LOSSY.get(image.format)
 
 
-def _require_own_values(path: Path, image: Image.Image) -> None:
-    """Raise InputError for a mask in PGM or PPM whose values Pillow would stretch to 0..255."""
-    if image.format == "PPM" and image.tile and isinstance(image.tile[0][3], tuple):
-        most = image.tile[0][3][-1]
-        if image.mode != "1" and most not in (255, 65535):
-            raise InputError(f"mask {path} states {most} as its largest value, and readers stretch that to 255; "
-                             "save masks as PNG")
+def _require_own_values(path: Path, image: Image.Image, *, mask: bool) -> None:
+    """Raise InputError for a mask in PGM or PPM that Pillow would stretch to 0..255, and colour that it would cut."""
+    most = image.tile[0][3][-1] if isinstance(image.tile[0][3], tuple) else 255
+    if mask and image.mode != "1" and most not in (255, 65535):
+        raise InputError(f"mask {path} states {most} as its largest value, and readers stretch that to 255; "
+                         "save masks as PNG")
+    if image.mode == "RGB" and most > 255:
+        raise InputError(f"{path} is 16-bit colour, which is read from PNG and TIFF only; save it as one of these")
 
 
 def _png16(path: Path) -> np.ndarray:
