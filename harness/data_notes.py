@@ -21,7 +21,8 @@ def notes(facts: Mapping[str, Any]) -> list[str]:
     left_out = facts.get("left_out_of_means")
     if left_out is None:
         return warnings(facts)
-    return [*warnings(facts), f"Means over classes leave out class 0 ({left_out}), the background; the setting "
+    name = "" if left_out == "0" else f" ({left_out})"
+    return [*warnings(facts), f"Means over classes leave out class 0{name}, the background; the setting "
             "include_background: true counts it."]
 
 
@@ -38,7 +39,7 @@ def passed_over_words(counts: Mapping[str, int]) -> str:
 
 
 def _duplicate_words(duplicates: Mapping[str, Mapping[str, int]], splits: Mapping[str, int]) -> list[str]:
-    return [f"{count} of {splits.get(split, count)} {split} image{'s are' if count > 1 else ' is'} also in {other}: "
+    return [f"{count} of {splits.get(split, count)} {split} images {'are' if count > 1 else 'is'} also in {other}: "
             "equal pixels" for split, others in duplicates.items() for other, count in others.items()]
 
 

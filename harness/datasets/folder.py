@@ -2,13 +2,16 @@
 
 To segment::
 
-    DIR/images/NAME.png     png, jpg, jpeg, tif, tiff or bmp; 8- or 16-bit; grey or colour, all alike
+    DIR/images/NAME.png     any of parts/image_files.SUFFIXES; 8- or 16-bit, or floats in 0..1; grey or colour
     DIR/masks/NAME.png      0 and 255, class ids 0..K-1, or a palette image (index = class id)
     DIR/classes.txt         optional: one class name per line, in order of class id
     DIR/split.csv           optional: columns stem,split; or stem,group; or stem,split,group
 
 or images/ and masks/ in each of DIR/train, DIR/val and DIR/test (also training, valid, validation, testing). Beside
-class ids, 255 in a mask means "does not count": such pixels are left out of the loss and of every metric.
+class ids, 255 in a mask means "does not count": such pixels are left out of the loss and of every metric. Class 0 is
+the background, whatever its name. Masks from lossy files are refused unless all of them hold 0 and 255 only. An image
+with an orientation tag is turned where only then it fits its mask, and refused where it fits both ways
+(parts/orientation.py).
 
 ``split`` is train, validation or test. ``group`` says what belongs together (a patient, a slide, a film) and is never
 parted; with groups only, whole groups are dealt into the splits. Without split.csv the naturally sorted stems ("img2"
@@ -22,14 +25,15 @@ To generate::
     DIR/NAME.png            without labels, or
     DIR/CLASS/NAME.png      one folder per class, ids in order of the folder names
 
-or either of these in each of DIR/train, DIR/val and DIR/test. Images are turned as their EXIF tag says, cut to the
-centred square and resized (bicubic, antialiased) to ``image_size``; where grey and colour are mixed, all become
-colour. Without split folders or split.csv (whose stems are then paths in DIR, as in "cat/1") they are split 60/10/30 %
-at random by ``seed``, every class in the same proportions.
+or either of these in each of DIR/train, DIR/val and DIR/test. Images are turned as their orientation tag says, cut to
+the centred square and resized (bicubic, antialiased) to ``image_size``. Without split folders or split.csv (whose
+stems are then paths in DIR, as in "cat/1") they are split 60/10/30 % at random by ``seed``, every class in the same
+proportions.
 
-Everywhere: 16-bit values are divided by 65535 and kept as float32 0..1 (8-bit ones too, where a set mixes
-both), alpha is dropped, hidden files and other kinds of files are passed over. A TIFF of several pages is
-an error: save each page as a file, so that every case has a name.
+Everywhere: 16-bit values are divided by 65535 and kept as float32 0..1 (8-bit ones too, where a set mixes both); where
+grey and colour are mixed, all become colour; alpha is dropped. Names are in Unicode NFC. Files that are not used are
+counted (``Dataset.passed_over``), hidden ones are not. A TIFF of several pages is an error: save each page as a file,
+so that every case has a name.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -44,7 +49,7 @@ from PIL import Image
 from harness.dataset import SPLITS, Dataset, Split
 from harness.datasets.parts.arguments import require_at_least
 from harness.datasets.parts.decoding import Decode, Decoded, Fact, decode_in_memory
-from harness.datasets.parts.image_files import read_image, read_mask
+from harness.datasets.parts.image_files import lossy_words, read_image, read_mask
 from harness.datasets.parts.layouts import CLASSES_FILE, Pairs, every_file, labelled, pairs
 from harness.datasets.parts.mask_classes import IGNORE, Classes, is_two_valued, read_class_names, read_classes
 from harness.datasets.parts.orientation import Side, Turns, pair_turns
@@ -66,9 +71,9 @@ def load(needs: tuple[str, ...], *, root: str | None = None, download: bool = Fa
     ------
     InputError
         One line naming the file: no such folder, another layout, an empty folder, too few images (with masks 3,
-        without 10), an image without mask or the reverse, two files of one stem, unequal sizes, grey among colour, a
-        file that cannot be read whole, a mask value that is no class, a split.csv that does not fit, a group in two
-        splits.
+        without 10), an image without mask or the reverse, two files of one stem, unequal sizes, an orientation tag
+        that leaves two ways, a link that leads nowhere, a file that cannot be read whole, a lossy mask, a mask value
+        that is no class, a single class, a split.csv that does not fit, a group in two splits.
     """
     folder = _existing(root)
     if "masks" in needs:
@@ -108,8 +113,12 @@ def _with_masks(folder: Path, decode: Decode) -> Dataset:
     images = _alike([(path, False) for path in image_files], "images", partial(_image), decode)
     masks = decode(partial(_mask, two_valued=True), [(path, False) for path in mask_files], "masks")
     images, masks, upright = _laid_alike(image_files, mask_files, images, masks, order, decode)
-    values = [values for values, *_ in (fact.note for fact in _in_order(masks.facts, order))]
+    notes: list[MaskNote] = [fact.note for fact in _in_order(masks.facts, order)]
+    values = [note.values for note in notes]
     classes = read_classes(found.masks, values, class_names)
+    for path, note in zip(found.masks, notes, strict=True):
+        if note.lossy is not None and not classes.two_valued:     # small ids are gone: such a mask may be empty now
+            raise InputError(lossy_words(path, note.lossy))
     if not classes.two_valued and any(IGNORE in each and is_two_valued(each) for each in values):
         masks = decode(partial(_mask, two_valued=False), upright, "masks")           # its 255 was no class 1
     shapes = [fact.shape for fact in images.facts]
@@ -130,7 +139,7 @@ def _laid_alike(image_files: Sequence[Path], mask_files: Sequence[Path], images:
     for i in np.argsort(order):
         image, mask = images.facts[i], masks.facts[i]
         turns[i] = pair_turns(Side(image_files[i], image.shape[-2:], image.note),
-                              Side(mask_files[i], mask.shape, mask.note[-1]))
+                              Side(mask_files[i], mask.shape, mask.note.orientation))
     image_items = [(path, turn.image) for path, turn in zip(image_files, turns, strict=True)]
     mask_items = [(path, turn.mask) for path, turn in zip(mask_files, turns, strict=True)]
     if any(turn.image for turn in turns):
@@ -154,7 +163,7 @@ def _ignored(found: Pairs, facts: Sequence[Fact], classes: Classes) -> dict[str,
         return None
     counts, first = {}, 0
     for split, part in zip(SPLITS, found.parts.members, strict=True):
-        counts[split] = sum(ignored for _, ignored, _ in (fact.note for fact in facts[first:first + len(part)]))
+        counts[split] = sum(fact.note.ignored for fact in facts[first:first + len(part)])
         first += len(part)
     return counts
 
@@ -181,13 +190,23 @@ def _image(item: tuple[Path, bool], *, square: int | None = None, depth: str | N
     return image, orientation
 
 
-def _mask(item: tuple[Path, bool], *, two_valued: bool) -> tuple[np.ndarray, tuple[tuple[int, ...], int, int]]:
-    """A mask as (H, W) uint8; beside it the values that the file holds, how often 255, and its orientation.
+class MaskNote(NamedTuple):
+    """What a mask's file says."""
+
+    values: tuple[int, ...]                        # that occur
+    ignored: int                                   # pixels of the value 255
+    orientation: int                               # its tag, 1 to 8
+    lossy: str | None                              # compression that changes values
+
+
+def _mask(item: tuple[Path, bool], *, two_valued: bool) -> tuple[np.ndarray, MaskNote]:
+    """A mask as (H, W) uint8.
 
     ``two_valued``: 255 becomes 1 in a mask of 0 and 255 only. Values beyond uint8 wrap: they are no class, and noted.
     """
     path, upright = item
-    mask, orientation = read_mask(path, upright=upright)
+    read = read_mask(path, upright=upright)
+    mask = read.values
     if mask.dtype == np.uint8:
         counts = np.bincount(mask.ravel(), minlength=256)
         values = tuple(map(int, np.flatnonzero(counts)))
@@ -197,7 +216,7 @@ def _mask(item: tuple[Path, bool], *, two_valued: bool) -> tuple[np.ndarray, tup
     ignored = int((mask == IGNORE).sum()) if IGNORE in values else 0
     if two_valued and is_two_valued(values):
         mask = (mask == IGNORE).astype(np.uint8)
-    return mask, (values, ignored, orientation)
+    return mask, MaskNote(values, ignored, read.orientation, read.lossy)
 
 
 def _squares(folder: Path, image_size: int, seed: int, decode: Decode) -> Dataset:

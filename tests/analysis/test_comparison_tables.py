@@ -2,6 +2,7 @@
 units."""
 
 import math
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -45,6 +46,16 @@ def test_where_the_suite_names_none_all_are_shown_once(tmp_path):
     assert summarised(group) == group.select("metrics") and metrics_table(group) is None
     assert caption_of(group) == "Quality on the test data"
     assert not any("table.csv" in note for note in summary_table(group).notes)
+
+
+def test_what_must_be_known_of_the_data_is_a_note(tmp_path):
+    run = memory_run(tmp_path, 5.0, variant="plain")
+    facts = {**run.record.data, "splits": {"test": 4}, "duplicates": {"test": {"train": 4}},
+             "passed_over": {".heic": 2}}
+    run = replace(run, record=run.record.model_copy(update={"data": facts}))
+    notes = summary_table(*group_runs([run])).notes
+    assert "4 of 4 test images are also in train: equal pixels." in notes
+    assert "Passed over: 2 files (2 .heic)." in notes
 
 
 def test_bytes_and_rates_have_the_prefix_of_their_size_and_pure_numbers_none(groups):

@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,7 +44,7 @@ def test_colour_images_of_unequal_sizes(pairs):
     root = pairs(3, suffix=".JPG", image=lambda i, _: np.zeros((*shapes[i], 3), np.uint8),
                  mask=lambda i, _: np.eye(*shapes[i], dtype=np.uint8))
     data = folder.load(MASKS, root=str(root))
-    assert data.channels == 3 and data.image_size == (8, 9)
+    assert data.channels == 3 and data.image_size == (12, 20)
     assert [split.images[0].shape[1:] for split in (data.train, data.validation, data.test)] == shapes
 
 
@@ -105,18 +107,16 @@ def test_too_few(pairs, count, message):
     refused(pairs(count), message)
 
 
-@pytest.mark.parametrize(("odd", "message"), [(0, "img1.png is colour but 3 of 4 images are grey"),
-                                              (3, "img4.png is colour but 3 of 4 images are grey")])
-def test_one_colour_image_among_grey_ones(pairs, odd, message):
-    root = pairs(4)
-    save(root / "images" / f"img{odd + 1}.png", np.zeros((12, 10, 3), np.uint8))
-    refused(root, message)
-
-
-def test_one_grey_image_among_colour_ones(pairs):
-    root = pairs(3, image=lambda i, shape: np.zeros((*shape, 3), np.uint8))
-    save(root / "images" / "img3.png", grey())
-    refused(root, "img3.png is grey but 2 of 3 images are colour")
+@pytest.mark.parametrize("colour", [[0], [3], [0, 1, 3]])
+def test_grey_among_colour_becomes_colour(pairs, colour):
+    root = pairs(4, image=lambda i, shape: np.full(shape, 10 * i + 5, np.uint8))
+    for i in colour:
+        save(root / "images" / f"img{i + 1}.png", np.full((12, 10, 3), (1, 2, 3), np.uint8))
+    data = folder.load(MASKS, root=str(root))
+    assert data.channels == 3
+    images = [image for split in (data.train, data.validation, data.test) for image in split.images]
+    for i, image in enumerate(images):
+        assert image[:, 0, 0].tolist() == ([1, 2, 3] if i in colour else [10 * i + 5] * 3)
 
 
 def test_truncated_image_and_mask(pairs):
@@ -134,12 +134,11 @@ def test_mask_value_outside_the_named_classes(pairs):
     refused(root, r"masks/img3\.png holds the value 7, outside the range 0\.\.2")
 
 
-def test_jpeg_masks_are_explained(pairs):
-    root = pairs(3)
-    noisy = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
+def test_a_mask_of_class_ids_in_a_lossy_file_is_refused(pairs):
+    root = pairs(3, mask=lambda i, shape: np.eye(*shape, dtype=np.uint8))      # as JPEG, its ids of 1 become 0
     (root / "masks" / "img2.png").unlink()
-    save(root / "masks" / "img2.jpg", noisy)
-    refused(root, r"masks/img2\.jpg holds the value .*JPEG")
+    Image.fromarray(np.eye(12, 10, dtype=np.uint8)).save(root / "masks" / "img2.jfif", format="JPEG")
+    refused(root, r"masks/img2\.jfif is compressed as JPEG, which changes values; save masks without loss, as PNG")
 
 
 def test_image_size_is_refused_for_segmentation(pairs):
@@ -217,6 +216,40 @@ def test_generation_errors(tmp_path, classes, pairs):
 def test_unreadable_image_in_a_class_folder(classes):
     (classes / "cat" / "4.png").write_bytes(b"")
     refused(classes, r"cannot read .*cat/4\.png: the file is empty", needs=IMAGES)
+
+
+# names
+
+
+def decomposed(text):
+    return unicodedata.normalize("NFD", text)
+
+
+def test_names_differ_only_in_how_accents_are_written(pairs):
+    root = pairs(4)
+    for i in range(1, 5):
+        (root / "images" / f"img{i}.png").rename(root / "images" / decomposed(f"Gewebe für é {i}.png"))
+        (root / "masks" / f"img{i}.png").rename(root / "masks" / f"Gewebe für é {i}.png")
+    rows = [f"Gewebe für é {i},{split}" for i, split in enumerate(("test", "val", "train", "train"), 1)]
+    (root / "split.csv").write_text("\n".join(["stem,split", *rows]), encoding="utf-8")
+    data = folder.load(MASKS, root=str(root))
+    assert data.test.names == ["Gewebe für é 1"] and len(data.train) == 2
+    save(root / "images" / "Gewebe für é 2.png", grey())
+    refused(root, "have the same stem .accents are written as one character or as two.")
+
+
+def test_class_folders_and_names_of_images_are_composed(tmp_path):
+    for i in range(10):
+        save(tmp_path / decomposed("Käse") / decomposed(f"ü{i}.png"), grey(10 * i))
+    (tmp_path / "split.csv").write_text("stem,split\n" + "".join(
+        f"Käse/ü{i},{'test' if i == 2 else 'val' if i == 1 else 'train'}\n" for i in range(10)), encoding="utf-8")
+    data = folder.load(IMAGES, root=str(tmp_path), image_size=8)
+    assert data.class_names == ("Käse",) and data.test.names == ["Käse/ü2.png"]
+    save(tmp_path / "Käse" / "ü2.png", grey())
+    refused(tmp_path, "two class folders 'Käse'", needs=IMAGES)
+    flat = tmp_path / decomposed("Käse")
+    save(flat / "ü3.png", grey())
+    refused(flat, "have the same name .accents", needs=IMAGES)
 
 
 # the real stack

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +110,8 @@ def _values(path: Path, pixels: np.ndarray) -> np.ndarray:
     return (pixels / 65535).astype(np.float32)
 
 
-def read_mask(path: Path, *, upright: bool = False) -> tuple[np.ndarray, int]:
-    """A mask's values (H, W), integers: grey levels, or the indices of a palette image. And its orientation, 1 to 8.
+def read_mask(path: Path, *, upright: bool = False) -> Pixels:
+    """A mask's values (H, W), integers: grey levels, or the indices of a palette image.
 
     Colour is accepted where all channels are equal, floats where all are whole; alpha is dropped; one bit reads as 0
     and 255. Raises InputError naming the file where it cannot be read whole, is in true colours, or was compressed by
@@ -124,16 +124,20 @@ def read_mask(path: Path, *, upright: bool = False) -> tuple[np.ndarray, int]:
         if read.lossy is None and (pixels != pixels[..., :1]).any():
             raise InputError(f"mask {path} is in colours; save class ids as grey levels or as a palette image")
     if read.lossy is not None and not ((pixels == 0) | (pixels == 255)).all():
-        raise InputError(f"mask {path} is compressed as {read.lossy}, which changes values (it holds "
-                         f"{len(np.unique(pixels))} different ones); save masks without loss, as PNG")
+        raise InputError(lossy_words(path, read.lossy, f" (it holds {len(np.unique(pixels))} different ones)"))
     pixels = pixels[..., 0] if pixels.ndim == 3 else pixels
     if pixels.dtype == bool:
-        return pixels.astype(np.uint8) * 255, read.orientation
+        pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype.kind == "f" and np.isfinite(pixels).all() and (pixels == np.rint(pixels)).all():
-        return pixels.astype(np.int64), read.orientation
+        pixels = pixels.astype(np.int64)
     if pixels.dtype.kind not in "iu":
         raise InputError(f"mask {path} holds {pixels.dtype} values; masks hold whole numbers")
-    return pixels, read.orientation
+    return replace(read, values=pixels)
+
+
+def lossy_words(path: Path, compression: str, held: str = "") -> str:
+    return (f"mask {path} is compressed as {compression}, which changes values{held}; save masks without loss, as PNG "
+            "made from the original ones")
 
 
 def _read(path: Path, *, palette_index: bool = False) -> Pixels:
@@ -163,8 +167,8 @@ def _decode(path: Path, image: Image.Image, palette_index: bool) -> Pixels:
     tiff, lossy = image.format == "TIFF", _lossy(path, image)
     if tiff and len(image.tag_v2.get(BITS, ())) > 1 and max(image.tag_v2[BITS]) > 8:
         return _tifffile(path)
-    if palette_index:
-        _require_own_values(path, image)
+    if image.format == "PPM":
+        _require_own_values(path, image, mask=palette_index)
     raw_mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
     stated = image.getexif().get(ORIENTATION, 1) if tiff else 1
     image.load()                                     # raises where the file is truncated
@@ -190,13 +194,14 @@ def _lossy(path: Path, image: Image.Image) -> str | None:
     return LOSSY.get(image.format)
 
 
-def _require_own_values(path: Path, image: Image.Image) -> None:
-    """Raise InputError for a mask in PGM or PPM whose values Pillow would stretch to 0..255."""
-    if image.format == "PPM" and image.tile and isinstance(image.tile[0][3], tuple):
-        most = image.tile[0][3][-1]
-        if image.mode != "1" and most not in (255, 65535):
-            raise InputError(f"mask {path} states {most} as its largest value, and readers stretch that to 255; "
-                             "save masks as PNG")
+def _require_own_values(path: Path, image: Image.Image, *, mask: bool) -> None:
+    """Raise InputError for a mask in PGM or PPM that Pillow would stretch to 0..255, and colour that it would cut."""
+    most = image.tile[0][3][-1] if isinstance(image.tile[0][3], tuple) else 255
+    if mask and image.mode != "1" and most not in (255, 65535):
+        raise InputError(f"mask {path} states {most} as its largest value, and readers stretch that to 255; "
+                         "save masks as PNG")
+    if image.mode == "RGB" and most > 255:
+        raise InputError(f"{path} is 16-bit colour, which is read from PNG and TIFF only; save it as one of these")
 
 
 def _png16(path: Path) -> np.ndarray:

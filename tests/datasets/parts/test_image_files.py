@@ -23,7 +23,7 @@ def read_image(path, **options):
 
 
 def read_mask(path, **options):
-    return image_files.read_mask(path, **options)[0]
+    return image_files.read_mask(path, **options).values
 
 
 def write_png16(path, pixels):
@@ -174,3 +174,92 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in image_paths(tmp_path)] == ["b9.png", "b10.PNG"]
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif", ".jfif", ".pgm", ".ppm", ".pbm", ".jp2"])
+def test_other_formats_are_images(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    image = Image.fromarray(GREY8 > 127) if suffix == ".pbm" else Image.fromarray(COLOUR8)
+    image.save(path, **({"format": "JPEG"} if suffix == ".jfif" else {"lossless": True} if suffix == ".webp" else {}))
+    assert image_paths(tmp_path) == [path] and read_image(path).shape[1:] == (9, 7)
+    if suffix in (".webp", ".ppm"):
+        assert np.array_equal(read_image(path), COLOUR8.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "webp", "tif", "lzw", "16 bit", "16 bit colour"])
+def test_an_orientation_tag_turns_pixels_only_where_asked(tmp_path, kind, orientation):
+    upright = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
+               6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).T, 8: np.rot90}[orientation]
+    tag, exif = [(274, "H", 1, orientation, True)], Image.Exif()
+    exif[274] = orientation
+    path, stored = tmp_path / ("a.webp" if kind == "webp" else "a.png" if kind == "png" else "a.tif"), GREY8
+    if kind in ("png", "webp"):
+        Image.fromarray(GREY8).save(path, exif=exif, **({"lossless": True} if kind == "webp" else {}))
+    elif kind == "lzw":
+        Image.fromarray(GREY8).save(path, compression="tiff_lzw", tiffinfo={274: orientation})
+    else:
+        stored = {"tif": GREY8, "16 bit": GREY16, "16 bit colour": COLOUR16[..., :3]}[kind]
+        tifffile.imwrite(path, stored, photometric="rgb" if stored.ndim == 3 else "minisblack", extratags=tag)
+    first = stored[..., 0] if stored.ndim == 3 else stored
+    for asked, expected in ((False, first), (True, upright(first))):
+        pixels, found = image_files.read_image(path, upright=asked)
+        values = np.rint(pixels[0] * 65535.0) if pixels.dtype == np.float32 else pixels[0]
+        assert found == orientation and np.array_equal(values, expected)
+    if stored.ndim == 2:
+        assert np.array_equal(read_mask(path, upright=True), upright(stored)) or kind == "webp"
+
+
+def test_floats_in_0_to_1_are_kept_and_others_refused(tmp_path):
+    path = tmp_path / "f.tif"
+    for dtype in (np.float32, np.float64, np.float16):
+        pixels = np.linspace(0, 1, 63, dtype=dtype).reshape(9, 7)
+        tifffile.imwrite(path, pixels)
+        assert read_image(path).dtype == np.float32 and np.array_equal(read_image(path)[0], pixels.astype(np.float32))
+    for bad in (-0.5, 1.5, np.nan, np.inf):
+        pixels[0, 0] = bad
+        tifffile.imwrite(path, pixels.astype(np.float32))
+        with pytest.raises(InputError, match=r"f\.tif holds float32 values from .* floats must lie in 0\.\.1: rescale"):
+            read_image(path)
+
+
+def test_masks_of_floats_hold_whole_numbers(tmp_path):
+    tifffile.imwrite(tmp_path / "m.tif", (GREY8 % 3).astype(np.float32))
+    assert np.array_equal(read_mask(tmp_path / "m.tif"), GREY8 % 3)
+    tifffile.imwrite(tmp_path / "m.tif", np.full((9, 7), 0.5, np.float32))
+    with pytest.raises(InputError, match="masks hold whole numbers"):
+        read_mask(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("suffix, options", [(".jpg", {}), (".png", {"format": "JPEG"}), (".webp", {"quality": 80}),
+                                             (".tif", {"compression": "jpeg"}), (".avif", {})])
+def test_lossy_masks_are_refused(tmp_path, suffix, options):
+    path = tmp_path / f"m{suffix}"
+    Image.fromarray(np.kron(GREY8 % 4, np.ones((4, 4), np.uint8)) * 60).save(path, **options)
+    with pytest.raises(InputError, match=f"mask .*m{suffix} is compressed as .*, which changes values"):
+        read_mask(path)
+
+
+def test_a_lossy_mask_of_0_and_255_alone_and_a_lossless_webp_are_masks(tmp_path):
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "m.jpg")
+    assert not read_mask(tmp_path / "m.jpg").any()
+    Image.fromarray(GREY8 % 5).save(tmp_path / "m.webp", lossless=True)
+    assert np.array_equal(read_mask(tmp_path / "m.webp"), GREY8 % 5)
+
+
+def test_a_mask_whose_values_readers_stretch_is_refused(tmp_path):
+    (tmp_path / "m.pgm").write_bytes(b"P5 3 1 3\n" + bytes([0, 1, 3]))
+    with pytest.raises(InputError, match=r"m\.pgm states 3 as its largest value"):
+        read_mask(tmp_path / "m.pgm")
+
+
+def test_a_link_that_leads_nowhere_is_an_error(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(InputError, match=r"a\.png is a symbolic link to .*gone\.png, which does not exist"):
+        image_paths(tmp_path)
+
+
+def test_16_bit_colour_that_would_be_cut_to_8_is_refused(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 1 1 65535\n" + bytes(range(6)))
+    with pytest.raises(InputError, match=r"a\.ppm is 16-bit colour, which is read from PNG and TIFF only"):
+        read_image(tmp_path / "a.ppm")

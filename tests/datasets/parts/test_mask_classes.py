@@ -10,7 +10,6 @@ PATHS = [Path("masks/a.png"), Path("masks/b.png")]
 
 @pytest.mark.parametrize(("values", "names", "classes"), [
     (([0, 255], [0]), None, Classes(("0", "255"), True, None)),
-    (([255], [255]), None, Classes(("0", "255"), True, None)),
     (([0, 1], [0]), None, Classes(("0", "1"), False, None)),
     (([0, 2], [0, 1]), None, Classes(("0", "1", "2"), False, None)),
     (([0, 255], [0]), ("wall", "cell"), Classes(("wall", "cell"), True, None)),
@@ -31,6 +30,8 @@ def test_values_to_classes(values, names, classes):
     (([0, 255], [254, 255]), None, r"b\.png holds the value 254; masks hold 0 and 255"),
     (([0, 1], [3, 0]), None, r"b\.png holds the value 3, but no mask holds 2"),
     (([0], [0]), None, "the value 0 only"),
+    (([255], [255]), None, "the value 255 only"),
+    (([2], [2]), tuple("abc"), "the value 2 only"),
     (([1], [255]), None, "the value 1 .and 255, which does not count. only"),
     (([0, 255], [0]), tuple("abc"), "the value 0 .and 255, which does not count. only"),
 ])
