@@ -23,7 +23,7 @@ from harness.record import Metric
 from harness.spec import Frozen
 from harness.stats.factorial import factorial_effects
 from harness.stats.hypothesis_tests import holm, sign_flip_test
-from harness.stats.intervals import Interval
+from harness.stats.intervals import Interval, mean_interval
 from harness.stats.paired import PairedComparison, compare_paired
 from harness.stats.power import smallest_n
 from harness.stats.time_to_quality import time_to_quality
@@ -105,8 +105,7 @@ class Evidence:
         return compare_paired(base, own, direction=self.metric(key).direction, level=self.level)
 
     def mean(self, arm: str, key: str) -> str:
-        found = [value for value in self.values(arm, key).values() if math.isfinite(value)]
-        return number(sum(found) / len(found)) if found else "undefined"
+        return number(mean_interval(self.values(arm, key).values()).mean)
 
     def decide(self, interval: Interval, p: float, scale: Scale, what: str, at_least: float,
                at_most: float | None = None) -> Finding:
