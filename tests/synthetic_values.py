@@ -7,8 +7,7 @@ import synthetic_records as synthetic
 
 from harness.ablation.manifest import InterimAnalyses, Manifest, Part, PlannedArm, arm_key
 from harness.ablation.study import Study
-from harness.analysis.claim_tests import KINDS
-from harness.analysis.claims import Claim, ClaimFile
+from harness.analysis.claims import KINDS, Claim, ClaimFile
 from harness.analysis.study_runs import Curve
 from harness.run_files import Run
 from harness.spec import Seeds

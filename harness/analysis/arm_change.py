@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
 from harness.analysis.comparison import require_one_protocol
-from harness.record import Metric
+from harness.record import Metric, Record
 from harness.run_files import Run
 from harness.stats.hypothesis_tests import holm
 from harness.stats.intervals import LEVEL, NONE, Interval, mean_interval
@@ -26,7 +28,8 @@ DERIVED = ("flops",)                               # follow from those
 WELCH = "Welch t, no seed in common"
 
 Verdict = Literal["better", "worse", "changed", "not beyond noise", "within", "cannot tell", "equal", "same run"]
-SeedRuns = Mapping[tuple, Run]                     # (init, data, sampling) -> the latest run
+Seed = tuple                                       # (init, data, sampling)
+Measured = dict[str, dict[Seed, Metric]]           # metric or cost -> its values by seed
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class ArmChange:
     arm: str
     headline: Change | None                        # None where no run of either set has a value
     others: list[Change]
-    exact: dict[str, tuple[list[float], list[float]]]       # counted costs that changed: their values in A and B
-    ratios: dict[str, tuple[Metric, Interval]]     # measured costs: B / A
+    exact: dict[str, dict[str, list[float]]]       # counted costs that changed -> set -> its values
+    ratios: dict[str, dict[str, Any]]              # measured costs -> a metric of B, and the ratio B / A
     lost: list[str]                                # what A has and B lost: runs that fail, headlines undefined
     notes: list[str]                               # seeds of one side only, runs that now work
 
@@ -62,159 +65,170 @@ class ArmChange:
         """Every regression, in words."""
         found = [f"{change.metric.label} worse" for change in (self.headline, *self.others)
                  if change is not None and change.verdict == "worse"]
-        found += [f"{key} higher" for key, (old, new) in self.exact.items() if max(new) > max(old)]
+        found += [f"{key} higher" for key, its in self.exact.items() if max(its["b"]) > max(its["a"])]
         return [f"{self.arm}: {words}" for words in (*found, *self.lost)]
 
 
-def ok(runs: SeedRuns) -> dict[tuple, Run]:
-    return {seed: run for seed, run in runs.items() if run.record.status == "ok"}
+@dataclass
+class ArmPair:
+    """One arm before it is compared: its latest run of each seed in either set."""
+
+    label: str
+    outcome: str = ""                              # metric key, of a study; "" = the first metric of its runs
+    a: dict[Seed, Run] = field(default_factory=dict)
+    b: dict[Seed, Run] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        return self.outcome or next((key for runs in (self.a, self.b) for run in runs.values()
+                                     for key in run.record.metrics), "")
+
+    @cached_property
+    def repeated(self) -> set[Seed]:
+        """Seeds whose runs are of the same code, spec and data."""
+        return {seed for seed in self.a.keys() & self.b.keys()
+                if self.a[seed].record.run_id == self.b[seed].record.run_id}
+
+    @cached_property
+    def same_runs(self) -> set[Seed]:
+        """Those of them whose run is the very same in both sets."""
+        return {seed for seed in self.repeated
+                if self.a[seed].record.model_dump_json() == self.b[seed].record.model_dump_json()}
+
+    def measured(self, kind: Literal["metrics", "cost"]) -> tuple[Measured, Measured]:
+        """Values of the runs that finished, in A and in B."""
+        found = defaultdict(dict), defaultdict(dict)
+        for side, runs in zip(found, (self.a, self.b), strict=True):
+            for seed, run in runs.items():
+                if run.record.status == "ok":
+                    for key, metric in getattr(run.record, kind).items():
+                        side[key][seed] = metric
+        return found
+
+    def changes(self) -> dict[str, Change]:
+        """Every quality metric that both have, classes apart, not tested yet.
+
+        Raises InputError where a metric was measured in different ways.
+        """
+        (a, b), found = self.measured("metrics"), {}
+        for key in a:
+            if key in b and "/" not in key:
+                require_one_protocol({f"{side}, seed {seed[0]}": metric for side, its in (("A", a), ("B", b))
+                                      for seed, metric in its[key].items()})
+                before, after = ({seed: metric.value for seed, metric in its[key].items()} for its in (a, b))
+                found[key] = _change(key, next(iter(b[key].values())), before, after, self.same_runs)
+        return found
+
+    def exact_costs(self) -> dict[str, dict[str, list[float]]]:
+        """Counted costs whose values are not the same in both."""
+        found = {}
+        for key in EXACT:
+            old, new = (sorted({run.record.cost[key].value for run in runs.values() if key in run.record.cost})
+                        for runs in (self.a, self.b))
+            if old and new and old != new:
+                found[key] = {"a": old, "b": new}
+        return found
+
+    def cost_ratios(self) -> dict[str, dict[str, Any]]:
+        """Measured costs as B / A: the geometric mean over seeds with its t interval. Two sessions: no verdict."""
+        (a, b), found = self.measured("cost"), {}
+        for key in [key for key in a if key not in (*EXACT, *DERIVED)]:
+            its = [{seed: metric for seed, metric in side[key].items()
+                    if seed not in self.same_runs and metric.value > 0} for side in (a, b)]
+            if not all(its) or len({metric.fingerprint for side in its for metric in side.values()}) > 1:
+                continue                           # of another batch or precision: no ratio of like with like
+            old, new = ({seed: math.log(metric.value) for seed, metric in side.items()} for side in its)
+            shared = sorted(old.keys() & new.keys())
+            logs = (difference_interval([new[seed] - old[seed] for seed in shared], method="t") if shared
+                    else _unpaired(old, new)[0])
+            found[key] = {"metric": next(iter(its[1].values())), "ratio": replace(
+                logs, mean=math.exp(logs.mean), low=math.exp(logs.low), high=math.exp(logs.high))}
+        return found
+
+    def runs_moved(self) -> tuple[list[str], list[str]]:
+        """(what was lost, what else differs between the runs), a line each."""
+        lost, notes, key = [], [], self.headline
+        for seed in sorted(self.a.keys() & self.b.keys()):
+            old, new = self.a[seed].record, self.b[seed].record
+            if old.status == "ok" != new.status:
+                lost.append(f"seed {seed[0]} was ok, now {new.status}: {new.error or 'no reason recorded'}")
+            elif old.status != new.status:
+                notes.append(f"seed {seed[0]} was {old.status}, now {new.status}")
+            elif _defined(old, key) and not _defined(new, key):
+                lost.append(f"seed {seed[0]}: {key} is undefined now")
+        if again := self.repeated - self.same_runs:
+            notes.append(f"{_seeds(len(again))} ran twice from the same code, spec and data")
+        for side, only in (("A", self.a.keys() - self.b.keys()), ("B", self.b.keys() - self.a.keys())):
+            if only:
+                words = ", ".join(str(seed[0]) for seed in sorted(only))
+                notes.append(f"only in {side}: seed{'s' * (len(only) > 1)} {words}")
+        new = [(seed[0], self.b[seed].record) for seed in sorted(self.b.keys() - self.a.keys())]
+        notes += [f"seed {seed}, only in B, {record.status}: {record.error}" for seed, record in new
+                  if record.status != "ok"]
+        return lost, notes
 
 
-def twins(a: SeedRuns, b: SeedRuns) -> set[tuple]:
-    """Seeds whose run is the very same in both sets."""
-    return {seed for seed in a.keys() & b.keys() if a[seed].record.run_id == b[seed].record.run_id
-            and a[seed].record.model_dump_json() == b[seed].record.model_dump_json()}
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n != 1)}"
 
 
-def changes_of(a: SeedRuns, b: SeedRuns) -> dict[str, Change]:
-    """Every quality metric that both have, classes apart, not tested yet.
-
-    Raises InputError where a metric was measured in different ways.
-    """
-    a, b = ok(a), ok(b)
-    runs = (*a.values(), *b.values())
-    keys = dict.fromkeys(key for run in runs for key in run.record.metrics if "/" not in key)
-    found = {}
-    for key in keys:
-        before, after = ({seed: run.record.metrics[key] for seed, run in runs.items() if key in run.record.metrics}
-                         for runs in (a, b))
-        if before and after:
-            require_one_protocol({f"{side}, seed {seed[0]}": metric for side, its in (("A", before), ("B", after))
-                                  for seed, metric in its.items()})
-            found[key] = _change(key, next(iter(after.values())), {seed: m.value for seed, m in before.items()},
-                                 {seed: m.value for seed, m in after.items()}, twins(a, b))
-    return found
+def _defined(record: Record, key: str) -> bool:
+    return key in record.metrics and math.isfinite(record.metrics[key].value)
 
 
-def _change(key: str, metric: Metric, before: dict, after: dict, same: set) -> Change:
+def _change(key: str, metric: Metric, before: dict[Seed, float], after: dict[Seed, float], same: set) -> Change:
     shared = before.keys() & after.keys()
     if not shared:
-        return Change(key, metric, mean_interval(before.values()), mean_interval(after.values()),
-                      *_unpaired(before, after))
-    intervals = [mean_interval(values[seed] for seed in sorted(shared)) for values in (before, after)]
+        difference, p = _unpaired(before, after)
+        return Change(key, metric, mean_interval(before.values()), mean_interval(after.values()), difference, False, p)
+    old, new = (mean_interval(values[seed] for seed in sorted(shared)) for values in (before, after))
     moved = shared - same                          # a run that is in both sets says nothing of what changed
-    found = compare_paired({seed: before[seed] for seed in moved}, {seed: after[seed] for seed in moved})
-    values, n = found.pairs.values, found.interval.n
-    if not moved or (n and not values.any() and not found.pairs.undefined):
-        n = n or len(shared)
-        return Change(key, metric, *intervals, Interval(0.0, 0.0, 0.0, n), True, math.nan,
+    found = compare_paired(*({seed: values[seed] for seed in moved} for values in (before, after)))
+    n = found.interval.n
+    if not moved or (n and not found.pairs.values.any() and not found.pairs.undefined):
+        return Change(key, metric, old, new, Interval(0.0, 0.0, 0.0, n or len(shared)), True, math.nan,
                       verdict="equal" if moved else "same run")
-    return Change(key, metric, *intervals, found.interval, True, found.test.p,
+    return Change(key, metric, old, new, found.interval, True, found.test.p,
                   note=f"{len(shared & same)} more are the same runs" if shared & same else "")
 
 
-def _unpaired(before: dict, after: dict) -> tuple[Interval, bool, float]:
-    """B - A of seeds that have nothing in common. Source: Welch, Biometrika 34:28-35, 1947."""
+def _unpaired(before: dict[Seed, float], after: dict[Seed, float]) -> tuple[Interval, float]:
+    """B - A of seeds that have nothing in common, and its p. Source: Welch, Biometrika 34:28-35, 1947."""
     old, new = (np.array([value for value in its.values() if math.isfinite(value)]) for its in (before, after))
     if not len(old) or not len(new):
-        return Interval(math.nan, math.nan, math.nan, 0), False, math.nan
+        return Interval(math.nan, math.nan, math.nan, 0), math.nan
     mean, n = float(new.mean() - old.mean()), min(len(old), len(new))
     if n < 2 or (np.ptp(old) == 0 and np.ptp(new) == 0):
-        return Interval(mean, math.nan, math.nan, n, method=NONE), False, math.nan
+        return Interval(mean, math.nan, math.nan, n, method=NONE), math.nan
     test = stats.ttest_ind(new, old, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
-    return Interval(mean, float(low), float(high), n, method=WELCH), False, float(test.pvalue)
+    return Interval(mean, float(low), float(high), n, method=WELCH), float(test.pvalue)
 
 
-def with_verdicts(changes: Sequence[Change], min_effect: float = 0.0) -> list[Change]:
+def with_verdicts(changes: Mapping[Hashable, Change], min_effect: float = 0.0) -> dict[Hashable, Change]:
     """The verdict on each of a family of changes, after Holm's correction over those that could be tested."""
-    adjusted = holm(change.p for change in changes)
-    tests = sum(not math.isnan(change.p) for change in changes)
-    return [change if change.verdict in ("equal", "same run") else _judged(change, float(p), tests, min_effect)
-            for change, p in zip(changes, adjusted, strict=True)]
+    adjusted = holm(change.p for change in changes.values())
+    tests = sum(not math.isnan(change.p) for change in changes.values())
+    return {name: change if change.verdict in ("equal", "same run") else _decided(change, float(p), tests, min_effect)
+            for (name, change), p in zip(changes.items(), adjusted, strict=True)}
 
 
-def _judged(change: Change, p: float, tests: int, min_effect: float) -> Change:
+def _decided(change: Change, p: float, tests: int, min_effect: float) -> Change:
     found, needed = change.difference, smallest_n(ALPHA, comparisons=max(tests, 1))
-    note = [change.note] if change.note else []
+    why, inside, verdict = "", "", "cannot tell"
     if p <= ALPHA and abs(found.mean) >= min_effect:
-        up = {"higher": "better", "lower": "worse", "none": "changed"}[change.metric.direction]
-        down = {"higher": "worse", "lower": "better", "none": "changed"}[change.metric.direction]
-        verdict = up if found.mean > 0 else down
+        sign = {"higher": 1, "lower": -1, "none": 0}[change.metric.direction]
+        verdict = "changed" if not sign else "better" if sign * found.mean > 0 else "worse"
     elif change.paired and found.n < needed:
-        verdict = "cannot tell"
-        note.insert(0, f"{found.n} seed{'s' * (found.n != 1)}; {needed} needed"
-                       + (f" for {tests} tests" if tests > 1 else ""))
+        why = f"{_seeds(found.n)}; {needed} needed" + (f" for {tests} tests" if tests > 1 else "")
     elif math.isnan(p):
-        verdict = "cannot tell"
-        note.insert(0, "no value" if not found.n else "one seed" if found.n < 2 else "no spread to measure by")
+        why = "no value" if not found.n else "one seed" if found.n < 2 else "no spread to measure by"
+    elif min_effect and (p <= ALPHA or (found.exists and max(abs(found.low), abs(found.high)) < min_effect)):
+        verdict, inside = "within", f"moved by less than {min_effect:g}"
     else:
-        inside = min_effect and found.exists and max(abs(found.low), abs(found.high)) < min_effect
-        small = min_effect and p <= ALPHA
-        verdict = "within" if inside or small else "not beyond noise"
-        note += [f"moved by less than {min_effect:g}"] if inside or small else []
+        verdict = "not beyond noise"
+    welch = ""
     if not change.paired and found.exists:
-        overlap = change.before.overlaps(change.after)
-        note.append(f"Welch; the two intervals {'overlap' if overlap else 'do not overlap'}")
-    return replace(change, adjusted_p=p, verdict=verdict, note="; ".join(note))
-
-
-def exact_costs(a: SeedRuns, b: SeedRuns) -> dict[str, tuple[list[float], list[float]]]:
-    """Counted costs whose values are not the same in both."""
-    found = {}
-    for key in EXACT:
-        old, new = (sorted({run.record.cost[key].value for run in runs.values() if key in run.record.cost})
-                    for runs in (a, b))
-        if old and new and old != new:
-            found[key] = old, new
-    return found
-
-
-def cost_ratios(a: SeedRuns, b: SeedRuns) -> dict[str, tuple[Metric, Interval]]:
-    """Measured costs as B / A: the geometric mean over seeds with its t interval. Two sessions: no verdict."""
-    a, b, same = ok(a), ok(b), twins(ok(a), ok(b))
-    keys = dict.fromkeys(key for runs in (a, b) for run in runs.values() for key in run.record.cost)
-    found = {}
-    for key in keys:
-        sides = [{seed: run.record.cost[key] for seed, run in runs.items() if key in run.record.cost
-                  and seed not in same and run.record.cost[key].value > 0} for runs in (a, b)]
-        if key in (*EXACT, *DERIVED) or not all(sides):
-            continue
-        if len({metric.fingerprint for side in sides for metric in side.values()}) > 1:
-            continue                               # another batch or precision: not a ratio of like with like
-        old, new = ({seed: math.log(metric.value) for seed, metric in side.items()} for side in sides)
-        shared = old.keys() & new.keys()
-        interval = (difference_interval([new[seed] - old[seed] for seed in sorted(shared)], method="t") if shared
-                    else _unpaired(old, new)[0])
-        found[key] = next(iter(sides[1].values())), replace(
-            interval, mean=math.exp(interval.mean), low=math.exp(interval.low), high=math.exp(interval.high))
-    return found
-
-
-def runs_moved(a: SeedRuns, b: SeedRuns, headline: str) -> tuple[list[str], list[str]]:
-    """(what was lost, what else differs between the runs), a line each."""
-    lost, notes = [], []
-    for seed in sorted(a.keys() & b.keys()):
-        old, new = a[seed].record, b[seed].record
-        if old.status == "ok" != new.status:
-            lost.append(f"seed {seed[0]} was ok, now {new.status}: {new.error or 'no reason recorded'}")
-        elif old.status != "ok" == new.status:
-            notes.append(f"seed {seed[0]} was {old.status}, now ok")
-        elif old.status != new.status:
-            notes.append(f"seed {seed[0]} was {old.status}, now {new.status}")
-        elif _defined(old, headline) and not _defined(new, headline):
-            lost.append(f"seed {seed[0]}: {headline} is undefined now")
-    again = [seed for seed in a.keys() & b.keys() - twins(a, b) if a[seed].record.run_id == b[seed].record.run_id]
-    if again:
-        notes.append(f"{len(again)} seed{'s' * (len(again) > 1)} ran twice from the same code, spec and data")
-    for side, only in (("A", a.keys() - b.keys()), ("B", b.keys() - a.keys())):
-        if only:
-            words = ", ".join(str(seed[0]) for seed in sorted(only))
-            notes.append(f"only in {side}: seed{'s' * (len(only) > 1)} {words}")
-    bad = [seed for seed in sorted(b.keys() - a.keys()) if b[seed].record.status != "ok"]
-    notes += [f"seed {seed[0]}, only in B, {b[seed].record.status}: {b[seed].record.error}" for seed in bad]
-    return lost, notes
-
-
-def _defined(record, key: str) -> bool:
-    return key in record.metrics and math.isfinite(record.metrics[key].value)
+        welch = f"Welch; the two intervals {'overlap' if change.before.overlaps(change.after) else 'do not overlap'}"
+    return replace(change, adjusted_p=p, verdict=verdict,
+                   note="; ".join(filter(None, [why, change.note, inside, welch])))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scipy import stats
@@ -18,8 +18,8 @@ from harness.analysis.comparison import code_versions
 from harness.analysis.study_conclusion import uncorrected
 from harness.analysis.study_result import ArmResult, PartResult
 from harness.analysis.study_runs import STATUS, metric_of, values
-from harness.formatting import listed, quoted
-from harness.record import Record
+from harness.formatting import MINUS, listed, quoted
+from harness.stats.intervals import mean_interval
 
 COSTS = ("parameters", "macs", "step_ms", "peak_memory_bytes")
 MATCHED = {"params": "parameters", "macs": "macs", "latency": "step_ms"}   # matching -> its cost
@@ -75,30 +75,25 @@ def _shared(manifest: Manifest, results: Sequence[PartResult]) -> Iterable[State
                                     "error: the chance of a false verdict in any of them may be up to "
                                     f"{5 * len(results)} %. Tie letters and effects of factors are families of their "
                                     "own, too.", None)
-    records = [run.record for result in results for arm in result.arms for run in arm.runs.values()]
-    records = list({record.run_id: record for record in records}.values())
-    if records:
-        yield _code(records)
-        machines = [", ".join(f"{key} {record.env[key]}" for key in MACHINE if record.env.get(key) is not None)
-                    + f", torch {record.env.get('packages', {}).get('torch', 'unknown')}" for record in records]
-        yield _same("machine", "the same machine", machines)
-
-
-def _code(records: Sequence[Record]) -> Statement:
-    """State whether a network's code changed between its runs."""
+    records = list({run.record.run_id: run.record for result in results for arm in result.arms
+                    for run in arm.runs.values()}.values())
+    if not records:
+        return
     changed = [f"{quoted(variant)} ({len(codes)} versions)" for variant, codes in code_versions(records).items()]
-    if changed:
-        return Statement("code", f"Runs of one network were made by different versions of its code: {listed(changed)}.",
-                         False)
-    return Statement("code", f"All {len(records)} runs of each network used the same version of its code.", True)
+    yield Statement("code", f"Runs of one network were made by different versions of its code: {listed(changed)}."
+                    if changed else f"All {len(records)} runs of each network used the same version of its code.",
+                    not changed)
+    machines = Counter(", ".join(f"{key} {record.env[key]}" for key in MACHINE if record.env.get(key) is not None)
+                       + f", torch {record.env.get('packages', {}).get('torch', 'unknown')}" for record in records)
+    told = listed([f"{name} ({count} runs)" for name, count in machines.most_common()])
+    yield Statement("machine", f"The {len(records)} runs did not all use the same machine, but {told}."
+                    if len(machines) > 1 else f"All {len(records)} runs used the same machine: {next(iter(machines))}.",
+                    len(machines) == 1)
 
 
-def _same(kind: str, what: str, found: Sequence[str]) -> Statement:
-    counts = Counter(found).most_common()
-    if len(counts) == 1:
-        return Statement(kind, f"All {len(found)} runs used {what}: {counts[0][0]}.", True)
-    told = listed([f"{name} ({count} runs)" for name, count in counts])
-    return Statement(kind, f"The {len(found)} runs did not all use {what}, but {told}.", False)
+def _each(texts: Mapping[str, str], most: int | None = None) -> str:
+    """Say of every arm what ``texts`` says of it."""
+    return listed([f"{quoted(name)} {text}" for name, text in texts.items()], most)
 
 
 def _matched(result: PartResult) -> Statement:
@@ -107,15 +102,15 @@ def _matched(result: PartResult) -> Statement:
     if quantity == "none":
         return Statement("matched", "No size was matched: every arm has the size that its change gives it.", False)
     arms = result.part.arms[1:]
-    close = [(arm.name, arm.match) for arm in arms if arm.match is not None and arm.match.error is not None]
-    told = listed([f"{quoted(name)} {_percent(match.error)}" for name, match in close], most=len(close))
-    holds = len(close) == len(arms) and all(match.within for _, match in close)
+    close = {arm.name: arm.match for arm in arms if arm.match is not None and arm.match.error is not None}
+    holds = len(close) == len(arms) and all(match.within for match in close.values())
     lost = [quoted(arm.name) for arm in arms if arm.match is None or not arm.match.within]
     text = f"{WORDS[quantity]} matched to those of {quoted(result.part.base.name)}"
     if close:
-        target, tolerance = close[0][1].target, close[0][1].tolerance
-        target = f"{target:,}" if isinstance(target, int) else f"{target:.4g} ms"
-        text += f" ({target}, within {100 * tolerance:g} %): {told}"
+        first = next(iter(close.values()))
+        target = f"{first.target:,}" if isinstance(first.target, int) else f"{first.target:.4g} ms"
+        errors = {name: f"{100 * match.error:+.1f} %".replace("-", MINUS) for name, match in close.items()}
+        text += f" ({target}, within {100 * first.tolerance:g} %): {_each(errors)}"
     return Statement("matched", text + (f". Not matched: {listed(lost)}." if lost else "."), holds)
 
 
@@ -126,21 +121,18 @@ def _cost(result: PartResult) -> Statement:
         base = _mean(result.base, key)
         if key == MATCHED.get(result.part.matching) or not base > 0:
             continue
-        ratios = [(_mean(arm, key) / base, arm.arm.name) for arm in result.arms[1:]]
-        ratios = [ratio for ratio in ratios if math.isfinite(ratio[0])]
+        ratios = [(ratio, arm.arm.name) for arm in result.arms[1:] if math.isfinite(ratio := _mean(arm, key) / base)]
         if ratios:
             (low, least), (high, most) = min(ratios), max(ratios)
             label = next(metric_of(run, key).label for run in result.base.runs.values() if metric_of(run, key))
             told.append(f"{label} {low:.2f} ({quoted(least)}) to {high:.2f} ({quoted(most)})"
                         if f"{low:.2f}" < f"{high:.2f}" else f"{label} {low:.2f}")
-    if not told:
-        return Statement("cost", "No costs are known to compare.", None)
-    return Statement("cost", f"Not matched, as multiples of {quoted(result.base.arm.name)}: {listed(told)}.", None)
+    known = f"Not matched, as multiples of {quoted(result.base.arm.name)}: {listed(told)}."
+    return Statement("cost", known if told else "No costs are known to compare.", None)
 
 
 def _mean(arm: ArmResult, key: str) -> float:
-    found = [value for value in values(arm.runs, key).values() if math.isfinite(value)]
-    return sum(found) / len(found) if found else math.nan
+    return mean_interval(values(arm.runs, key).values()).mean
 
 
 def _tuned(result: PartResult) -> Iterable[Statement]:
@@ -155,47 +147,42 @@ def _tuned(result: PartResult) -> Iterable[Statement]:
         return
     counts = {name: len(tuning.trials) for name, tuning in tuned.items()}
     fair = len(tuned) == len(rates) and len(set(counts.values())) == 1
-    tried = [trial.learning_rate for tuning in tuned.values() for trial in tuning.trials]
-    chosen = listed([f"{quoted(name)} {tuning.learning_rate:.2g}" for name, tuning in tuned.items()], most=len(tuned))
+    tried = {name: [trial.learning_rate for trial in tuning.trials] for name, tuning in tuned.items()}
+    chosen = _each({name: f"{tuning.learning_rate:.2g}" for name, tuning in tuned.items()})
     many = f"{next(iter(counts.values()))} learning-rate trials for every arm" if fair else \
-        "learning-rate trials: " + listed([f"{quoted(name)} {counts.get(name, 0)}" for name in rates], most=len(rates))
-    curve = next(iter(tuned.values())).curve
-    yield Statement("tuned", f"{many[0].upper()}{many[1:]}, chosen by the {curve} on validation data, from "
-                             f"{min(tried):.2g} to {max(tried):.2g}. Chosen: {chosen}.", fair)
-    edge = [name for name, tuning in tuned.items()
-            if tuning.learning_rate in (min(t.learning_rate for t in tuning.trials),
-                                        max(t.learning_rate for t in tuning.trials))]
+        f"Learning-rate trials: {_each({name: counts.get(name, 0) for name in rates})}"
+    curve, every = next(iter(tuned.values())).curve, [rate for its in tried.values() for rate in its]
+    yield Statement("tuned", f"{many}, chosen by the {curve} on validation data, from {min(every):.2g} to "
+                             f"{max(every):.2g}. Chosen: {chosen}.", fair)
+    edge = [quoted(name) for name, tuning in tuned.items()
+            if tuning.learning_rate in (min(tried[name]), max(tried[name]))]
     if edge:
         yield Statement("tuned", f"Optimum at the edge of the range that was tried, so that a better rate may lie "
-                                 f"beyond it: {listed([quoted(name) for name in edge])}.", False)
-    lost = {name: sum(trial.value is None for trial in tuning.trials) for name, tuning in tuned.items()}
-    if any(lost.values()):
-        told = listed([f"{quoted(name)} {count} of {counts[name]}" for name, count in lost.items() if count])
-        yield Statement("tuned", f"Trials that failed, and count as used: {told}.", None)
+                                 f"beyond it: {listed(edge)}.", False)
+    lost = {name: f"{count} of {counts[name]}" for name, tuning in tuned.items()
+            if (count := sum(trial.value is None for trial in tuning.trials))}
+    if lost:
+        yield Statement("tuned", f"Trials that failed, and count as used: {_each(lost, 6)}.", None)
     yield Statement("not tuned", "Batch size, weight decay, warm-up, number of steps and the networks' other options "
                                  "were not tuned.", None)
 
 
 def _pairs(manifest: Manifest, result: PartResult) -> Statement:
     planned = len(manifest.seeds)
-    short = [f"{quoted(arm.arm.name)} {arm.comparison.test.n}" for arm in result.arms[1:]
-             if arm.comparison.test.n < planned]
-    if short:
-        return Statement("seeds", f"Arms are compared seed by seed, but not on all {planned} seeds: {listed(short)}.",
-                         False)
-    return Statement("seeds", f"Every arm is compared with the base seed by seed, on the same {planned} seeds.", True)
+    short = {arm.arm.name: n for arm in result.arms[1:] if (n := arm.comparison.test.n) < planned}
+    return Statement("seeds", f"Arms are compared seed by seed, but not on all {planned} seeds: {_each(short, 6)}."
+                     if short else f"Every arm is compared with the base seed by seed, on the same {planned} seeds.",
+                     not short)
 
 
 def _order(result: PartResult) -> Statement:
     """The same data in the same order: one data seed gives it as long as the batches are equally large."""
     data = {run.record.data.get("fingerprint") for arm in result.arms for run in arm.runs.values()} - {None}
     shown = f" ({next(iter(data))})" if len(data) == 1 else ""
-    sizes = {arm.spec.train.batch_size for arm in result.part.arms}
-    if len(sizes) > 1:
-        return Statement("order", f"All runs read the same data{shown}, but not in the same batches: the arms differ "
-                                  "in batch size.", None)
-    return Statement("order", f"All runs read the same data{shown}; with one seed every arm has the same order of "
-                              "data, augmentation and noise.", True)
+    one_size = len({arm.spec.train.batch_size for arm in result.part.arms}) == 1
+    return Statement("order", f"All runs read the same data{shown}" + (
+        "; with one seed every arm has the same order of data, augmentation and noise." if one_size else
+        ", but not in the same batches: the arms differ in batch size."), True if one_size else None)
 
 
 def _budget(result: PartResult) -> Statement:
@@ -205,12 +192,11 @@ def _budget(result: PartResult) -> Statement:
         steps, batch = next(iter(budgets.values()))
         return Statement("budget", f"Every arm trains {steps:,} steps of {batch} images: {steps * batch:,} images "
                                    "seen.", True)
-    told = listed([f"{quoted(name)} {steps:,} x {batch} = {steps * batch:,}"
-                   for name, (steps, batch) in budgets.items()], most=len(budgets))
-    seen = {steps * batch for steps, batch in budgets.values()}
-    same = "the same number of images" if len(seen) == 1 else "different numbers of images"
-    return Statement("budget", f"The study varies the budget: the arms see {same} (steps x batch size): {told}.",
-                     None if len(seen) == 1 else False)
+    told = _each({name: f"{steps:,} x {batch} = {steps * batch:,}" for name, (steps, batch) in budgets.items()})
+    same = len({steps * batch for steps, batch in budgets.values()}) == 1
+    seen = "the same number of images" if same else "different numbers of images"
+    return Statement("budget", f"The study varies the budget: the arms see {seen} (steps x batch size): {told}.",
+                     None if same else False)
 
 
 def _present(manifest: Manifest, result: PartResult) -> Statement:
@@ -252,6 +238,3 @@ def _flips(first: PartResult, other: PartResult, means: Sequence[dict[str, float
 def _size(result: PartResult) -> str:
     return "sizes as they come" if result.part.matching == "none" else f"equal {result.part.matching}"
 
-
-def _percent(share: float) -> str:
-    return f"{100 * share:+.1f} %".replace("-", "\N{MINUS SIGN}")

@@ -1,27 +1,26 @@
-"""What of one record follows from its other files, computed again; and the list of what differs.
+"""What of one record follows from its other files, computed again; and the list of what differs. No torch import.
 
-Shares no code with what made the numbers (harness/metrics): it states the same rules a second time. No torch
-import.
+Shares no code with what made the numbers (harness/metrics, harness/suites): it states the same rules a second time.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
-from harness.analysis.recompute_timings import recompute_timings
 from harness.record import Metric
-from harness.run_files import COLUMNS, Run
+from harness.run_files import COLUMNS, Columns, Run, read_columns
 from harness.spec import default_tables, digest
 
 TOLERANCE = 1e-6                                   # relative; of a mean whose cases were written as text
 BACKGROUND = "background"                          # left out of means over classes (harness/metrics/overlap.py)
-
-Table = dict[str, dict[str, float]]                # class -> case -> value
+CALLS = {"step": ("training step ms", "train_images_per_s"), "forward": ("forward ms", "inference_images_per_s")}
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,12 @@ class Findings:
     differences: list[Difference] = field(default_factory=list)
     unchecked: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))   # why -> what
 
-    def compare(self, file: str, place: str, stated: Any, recomputed: Any, tolerance: float = 0.0) -> bool:
+    def compare(self, file: str, place: str, stated: Any, recomputed: Any, tolerance: float = 0.0) -> None:
         """Count one value, and keep it where it differs; numbers by relative ``tolerance``."""
         self.checked += 1
-        if same(stated, recomputed, tolerance):
-            return True
-        self.differences.append(Difference(file, place, _text(stated), _text(recomputed)))
-        return False
+        if not same(stated, recomputed, tolerance):
+            self.wrong(file, place, *(repr(value) if isinstance(value, float) else str(value)
+                                      for value in (stated, recomputed)))
 
     def wrong(self, file: str, place: str, stated: str, recomputed: str) -> None:
         self.differences.append(Difference(file, place, stated, recomputed))
@@ -61,10 +59,6 @@ def same(stated: Any, recomputed: Any, tolerance: float = 0.0) -> bool:
             return math.isnan(stated) and math.isnan(recomputed)
         return math.isclose(stated, recomputed, rel_tol=tolerance, abs_tol=tolerance * 1e-3)
     return stated == recomputed
-
-
-def _text(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
 
 
 def check_run(run: Run, findings: Findings) -> None:
@@ -114,56 +108,43 @@ def check_costs(run: Run, findings: Findings, file: str) -> None:
 def check_metrics(run: Run, findings: Findings, folder: str) -> None:
     """Every metric that its per-case values or timed calls decide, with its n and its count of undefined values."""
     metrics, file, timed = run.record.metrics, f"{folder}/record.json", recompute_timings(run)
-    cases: dict[str, Table] = {}
-    if run.has("cases.csv"):
-        cases = read_cases(run, f"{folder}/cases.csv", findings)
-        check_overlap(cases, findings, f"{folder}/cases.csv")
+    cases = read_cases(run, f"{folder}/cases.csv", findings)
     for key, metric in metrics.items():
-        found = recompute(key, metric, cases)
+        found, told = recompute_mean(key, metric, cases), ""
+        if found is None and key in timed:
+            found, told = timed[key], " (timed calls)"
         if found is not None:
-            for name, value in zip(("value", "n", "undefined"), found, strict=True):
-                findings.compare(file, f"metrics {key} {name}", getattr(metric, name), value, TOLERANCE)
-        elif key in timed:
-            for name, value in zip(("value", "n"), timed[key], strict=True):
-                findings.compare(file, f"metrics {key} {name} (timed calls)", getattr(metric, name), value, TOLERANCE)
-        elif timed:
-            findings.unchecked["metrics measured while running, and kept in record.json only"].append(f"{file}: {key}")
-        elif not cases and key.endswith("_macro"):
-            findings.unchecked["means over cases: no cases.csv"].append(f"{file}: {key}")
-        else:
-            findings.unchecked["metrics of pixels or samples, which are not kept"].append(f"{file}: {key}")
+            for name, value in zip(("value", "n", "undefined"), found):
+                findings.compare(file, f"metrics {key} {name}{told}", getattr(metric, name), value, TOLERANCE)
+            continue
+        why = ("metrics measured while running, and kept in record.json only" if timed else
+               "means over cases: no cases.csv" if cases.empty and key.endswith("_macro") else
+               "metrics of pixels or samples, which are not kept")
+        findings.unchecked[why].append(f"{file}: {key}")
     if {"dice_micro", "iou_micro"} <= metrics.keys():
         dice, iou = (metrics[key].value for key in ("dice_micro", "iou_micro"))
         findings.compare(file, "metrics iou_micro (dice / (2 - dice))", iou, dice / (2 - dice), TOLERANCE)
 
 
-def read_cases(run: Run, file: str, findings: Findings) -> dict[str, Table]:
-    """metric -> class -> case -> value. What is no number, or stands twice, is a difference."""
-    tables: dict[str, Table] = defaultdict(lambda: defaultdict(dict))
-    try:
-        columns = run.columns("cases.csv", COLUMNS["cases.csv"])
-    except (OSError, ValueError, OverflowError) as error:
-        findings.wrong(file, "columns case, metric, class, value", f"unreadable ({error})", "a table of numbers")
-        return tables
-    for case, metric, of_class, value in zip(*(columns[name] for name in COLUMNS["cases.csv"])):
-        column = tables[metric][str(of_class)]
-        if case in column:
-            findings.wrong(file, f"{metric} of {of_class}, case {case}", "a second value", "one value")
-        column[case] = float(value)
-    return tables
+def read_cases(run: Run, file: str, findings: Findings) -> pd.DataFrame:
+    """(metric, class) -> mean over the cases that define it, cases, and defined ones; empty without cases.
+
+    A second value of a case is a difference, and so is an IoU that is not Dice / (2 - Dice) of its case.
+    """
+    rows = pd.DataFrame(_columns(run, "cases.csv", file, findings) or {}, columns=COLUMNS["cases.csv"])
+    rows = rows.astype({"metric": str, "class": str, "value": float})
+    names = ["metric", "class", "case"]
+    for row in rows[rows.duplicated(names)].to_dict("records"):
+        findings.wrong(file, f"{row['metric']} of {row['class']}, case {row['case']}", "a second value", "one value")
+    rows = rows.drop_duplicates(names, keep="last")
+    iou, dice = (rows[rows["metric"] == name] for name in ("iou", "dice"))
+    for row in iou.merge(dice, on=["class", "case"], suffixes=("", " of dice")).to_dict("records"):
+        findings.compare(file, f"iou of {row['class']}, case {row['case']} (dice / (2 - dice))", row["value"],
+                         row["value of dice"] / (2 - row["value of dice"]), TOLERANCE)
+    return rows.groupby(["metric", "class"], sort=False)["value"].agg(["mean", "size", "count"])
 
 
-def check_overlap(cases: dict[str, Table], findings: Findings, file: str) -> None:
-    """Case by case, IoU = Dice / (2 - Dice)."""
-    for name, column in cases.get("iou", {}).items():
-        for case, iou in column.items():
-            dice = cases.get("dice", {}).get(name, {}).get(case)
-            if dice is not None:
-                place = f"iou of {name}, case {case} (dice / (2 - dice))"
-                findings.compare(file, place, iou, dice / (2 - dice), TOLERANCE)
-
-
-def recompute(key: str, metric: Metric, cases: dict[str, Table]) -> tuple[float, int, int] | None:
+def recompute_mean(key: str, metric: Metric, cases: pd.DataFrame) -> tuple[float, int, int] | None:
     """(value, n, undefined) of a metric from its cases; None where these do not decide it.
 
     ``x/class`` is the mean over the cases in which the class is defined; ``x_macro``, and ``x`` itself, the mean
@@ -171,33 +152,48 @@ def recompute(key: str, metric: Metric, cases: dict[str, Table]) -> tuple[float,
     """
     stem, slash, name = key.partition("/")
     stem = stem.removesuffix("_macro")
-    if stem not in cases:
+    if stem not in cases.index.get_level_values("metric"):
         return None
-    table = cases[stem]
-    if slash:
-        classes = [name]
-    else:
-        classes = [str(one) for one in metric.protocol.get("classes", [c for c in table if c != BACKGROUND])]
-    if not all(one in table for one in classes):
+    by_class = cases.loc[stem]
+    classes = [name] if slash else [str(one) for one in metric.protocol.get(
+        "classes", [one for one in by_class.index if one != BACKGROUND])]
+    if not set(classes) <= {*by_class.index}:
         return None
-    columns = [list(table[one].values()) for one in classes]
-    means = [mean for column in columns if not math.isnan(mean := _mean(column))]
-    values = [value for column in columns for value in column]
-    return _mean(means), len(values), sum(math.isnan(value) for value in values)
+    found = by_class.loc[classes]
+    n = int(found["size"].sum())
+    return float(found["mean"].mean()), n, n - int(found["count"].sum())
 
 
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return math.fsum(defined) / len(defined) if defined else math.nan
+def recompute_timings(run: Run) -> dict[str, tuple[float, int]]:
+    """Metric of an efficiency run -> (value, n): medians, interquartile ranges and images per second of timed calls.
+
+    Empty for runs of other suites, and for calls that curves.csv does not have or that are no numbers.
+    """
+    columns = read_columns(run, "curves.csv", []) if run.record.spec.suite == "efficiency" else None
+    found: dict[str, tuple[float, int]] = {}
+    for name, (curve, throughput) in CALLS.items():
+        ms = [value for one, value in zip(columns["name"], columns["value"]) if one == curve] if columns else []
+        if len(ms) > 1:
+            lower, middle, upper = statistics.quantiles(ms, n=4, method="inclusive")
+            found |= {f"{name}_ms": (middle, len(ms)), f"{name}_iqr_ms": (upper - lower, len(ms)),
+                      throughput: (1e3 * run.record.spec.train.batch_size / middle, len(ms))}
+    return found
+
+
+def _columns(run: Run, name: str, file: str, findings: Findings) -> Columns | None:
+    """Read one of the run's tables; None where there is none, or where it is bad, which is a difference."""
+    try:
+        return run.columns(name, COLUMNS[name])
+    except (OSError, ValueError, OverflowError) as error:
+        findings.wrong(file, f"columns {', '.join(COLUMNS[name])}", f"unreadable ({error})", "a table of numbers")
+        return None
 
 
 def check_files(run: Run, findings: Findings, folder: str) -> None:
     """Curves are numbers, and the pictures that the record lists are there and can be cut as it says."""
-    try:
-        if run.columns("curves.csv", COLUMNS["curves.csv"]) is None:
-            findings.unchecked["curves: no curves.csv"].append(folder)
-    except (OSError, ValueError, OverflowError) as error:
-        findings.wrong(f"{folder}/curves.csv", "columns step, name, value", f"unreadable ({error})", "a table")
+    _columns(run, "curves.csv", f"{folder}/curves.csv", findings)
+    if not run.has("curves.csv"):
+        findings.unchecked["curves: no curves.csv"].append(folder)
     for name, picture in run.record.pictures.items():
         try:
             with Image.open(run.picture(name)) as image:

@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.ablation.manifest import FILE, Manifest, PlannedArm, Tuning, arm_key
+from harness.ablation.manifest import FILE, Manifest, PlannedArm, Tuning
 from harness.analysis.recompute import TOLERANCE, Findings, check_id
+from harness.analysis.study_runs import by_arm
 from harness.formatting import listed
 from harness.record import read_record
 from harness.run_files import COLUMNS, Run
@@ -20,31 +21,29 @@ MATCHED = {"params": "parameters", "macs": "macs"}  # what was matched -> the co
 
 def check_study(out: Path, manifest: Manifest, runs: Sequence[Run], findings: Findings) -> None:
     """Every arm has its runs, no run is nobody's, and what the study says of an arm is so in its runs."""
-    found: dict[str, dict[int, Run]] = {}
-    for run in sorted(runs, key=lambda run: run.record.started):
-        found.setdefault(arm_key(run.record.spec), {})[run.record.spec.seeds.init] = run
+    found = {key: {run.record.spec.seeds.init: run for run in its} for key, its in by_arm(runs).items()}
     planned = {arm.key for part in manifest.parts for arm in part.arms}
-    unassigned_runs = [run.folder.name for key, its in found.items() if key not in planned for run in its.values()]
+    unassigned = [run.folder.name for key, its in found.items() if key not in planned for run in its.values()]
     for part in manifest.parts:
         for arm in part.arms:
             place, its = f"{part.title}: arm {arm.name!r}", found.get(arm.key, {})
             findings.checked += 1
-            if not its and unassigned_runs:              # a spec that was changed leaves its runs behind
+            if not its and unassigned:             # a spec that was changed leaves its runs behind
                 findings.wrong(FILE, f"{place}, spec", f"key {arm.key}, of no record",
-                               f"records of no arm: {listed(unassigned_runs, 3)}")
-            missing = sorted(set(manifest.seeds) - its.keys())
+                               f"records of no arm: {listed(unassigned, 3)}")
+            missing, extra = (", ".join(map(str, sorted(seeds))) for seeds in (
+                set(manifest.seeds) - its.keys(), its.keys() - set(manifest.seeds)))
             if missing:
                 findings.unchecked["arms of the study without a run of every seed"].append(
-                    f"{place}: seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}")
-            extra = sorted(its.keys() - set(manifest.seeds))
+                    f"{place}: seed{'s' * (',' in missing)} {missing}")
             if extra:
                 findings.wrong(FILE, f"{place}, seeds", ", ".join(map(str, manifest.seeds)),
-                               f"a run of seed {', '.join(map(str, extra))}, too")
+                               f"a run of seed {extra}, too")
             check_arm(arm, its, found.get(part.base.key, {}), findings, place)
             if arm.tuning is not None:
                 check_tuning(out, arm, arm.tuning, findings, place)
-    if unassigned_runs and all(key in found for key in planned):
-        findings.unchecked["runs that belong to no arm of the study"] += [f"runs/{name}" for name in unassigned_runs]
+    if unassigned and planned <= found.keys():
+        findings.unchecked["runs that belong to no arm of the study"] += [f"runs/{name}" for name in unassigned]
 
 
 def check_arm(arm: PlannedArm, runs: dict[int, Run], base: dict[int, Run], findings: Findings, place: str) -> None:
@@ -55,8 +54,11 @@ def check_arm(arm: PlannedArm, runs: dict[int, Run], base: dict[int, Run], findi
         stated = stated if section == "variant" else dict(stated).get(name)
         if value is not None and (arm.match is None or name not in arm.match.options):
             findings.compare(FILE, f"{place}, difference {key}", value, stated)
-    match, cost = arm.match, MATCHED.get(arm.match.quantity) if arm.match else None
-    if match is not None and match.value is not None:
+    match = arm.match
+    if match is None:
+        return
+    cost = MATCHED.get(match.quantity)
+    if match.value is not None:
         error = match.value / match.target - 1
         findings.compare(FILE, f"{place}, match error (value / target - 1)", match.error, error, TOLERANCE)
         findings.compare(FILE, f"{place}, match within", match.within, abs(error) <= match.tolerance)
@@ -64,12 +66,11 @@ def check_arm(arm: PlannedArm, runs: dict[int, Run], base: dict[int, Run], findi
             findings.compare(FILE, f"{place}, match options {name}", value, arm.spec.options.get(name))
         if cost is None:
             findings.unchecked["a latency that was matched: timed before the runs"].append(f"{FILE}: {place}")
-    if cost is not None:
-        for name, stated, its in (("value", match.value, runs), ("target", match.target, base)):
-            for seed, run in its.items():
-                if cost in run.record.cost:
-                    findings.compare(FILE, f"{place}, match {name} (record of seed {seed})", stated,
-                                     run.record.cost[cost].value)
+    for name, stated, its in (("value", match.value, runs), ("target", match.target, base)):
+        for seed, run in its.items():
+            if cost in run.record.cost:
+                findings.compare(FILE, f"{place}, match {name} (record of seed {seed})", stated,
+                                 run.record.cost[cost].value)
 
 
 def check_tuning(out: Path, arm: PlannedArm, tuning: Tuning, findings: Findings, place: str) -> None:

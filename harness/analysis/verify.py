@@ -78,9 +78,9 @@ def check_table(path: Path, again: str, findings: Findings) -> None:
         findings.wrong(path.name, "file", f"unreadable ({error})", "a file that can be read")
         return
     recomputed = cells(again)
-    for place in [*stated, *(place for place in recomputed if place not in stated)]:
+    for place in stated | recomputed:
         mine, other = stated.get(place), recomputed.get(place)
-        if mine is None or other is None or not (mine == other or _same_number(mine, other)):
+        if mine is None or other is None or not _agree(mine, other):
             findings.wrong(path.name, place, "absent" if mine is None else mine, "absent" if other is None else other)
         findings.checked += 1
 
@@ -99,15 +99,15 @@ def cells(text: str) -> dict[str, str]:
         name = ", ".join(f"{key} {row[key]}" for key in names) or f"line {i}"
         places[name] += 1
         name += f" ({places[name]})" if places[name] > 1 else ""
-        for column, cell in row.items():
-            found[f"{name}, column {column}"] = cell if isinstance(cell, str) else str(cell or "")
+        found |= {f"{name}, column {column}": cell if isinstance(cell, str) else str(cell or "")
+                  for column, cell in row.items()}
     return found
 
 
-def _same_number(mine: str, other: str) -> bool:
-    """Both a fraction as text, and equal but for the last digits; whole numbers are exact, and stay text."""
+def _agree(mine: str, other: str) -> bool:
+    """Equal, or two fractions that are equal but for the last digits; whole numbers are exact, and stay text."""
     both = [float(text) for text in (mine, other) if re.fullmatch(r"[-+]?\d+\.\d+(e[-+]?\d+)?", text)]
-    return len(both) == 2 and same(*both, EXACT)
+    return mine == other or (len(both) == 2 and same(*both, EXACT))
 
 
 def show(findings: Findings, console: Console) -> None:

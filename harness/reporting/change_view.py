@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 from rich import box
@@ -15,50 +16,56 @@ from rich.text import Text
 
 from harness.analysis.arm_change import Change
 from harness.analysis.result_sets import Comparison, FamilyChange
-from harness.formatting import DASH, format_interval, format_value
+from harness.formatting import DASH, decimals_of, format_interval
+from harness.record import Metric
 from harness.stats.intervals import Interval
 
+MOVED = ("better", "worse", "changed")
 STYLES = {"better": "green", "worse": "bold red", "changed": "yellow", "cannot tell": "dim", "same run": "dim"}
 SIGNS = {"better": "▲ better", "worse": "▼ worse"}
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Tables of every family, what cannot be compared, and one sentence."""
+    """Print tables of every family, what cannot be compared, and one sentence."""
     console.print(Text(f"A: {comparison.a}\nB: {comparison.b}"))
     for family in comparison.families:
-        rows = [(arm.arm, arm.headline) for arm in family.arms]
-        labels = {_label(change) for _, change in rows if change is not None}
-        console.print(Text(f"\n{family.title}" + (f": {labels.pop()}" if len(labels) == 1 else ""), style="bold"))
-        console.print(_changes(rows, name_metric=bool(labels)))
-        for line in _shared([(arm.arm, arm.headline.note) for arm in family.arms if arm.headline], len(family.arms)):
-            console.print(Text(line, style="dim"))
-        moved = [(arm.arm, change) for arm in family.arms for change in arm.others
-                 if change.verdict in ("better", "worse", "changed")]
-        others = [change for arm in family.arms for change in arm.others]
-        if moved:
-            console.print(Text("\nOther metrics that moved"))
-            console.print(_changes(moved, name_metric=True))
-        if others:
-            tests = sum(not math.isnan(change.p) for change in others)
-            console.print(Text(f"other metrics, Holm over {tests} tests: {_counts(others)}", style="dim"))
-        exact = [(arm.arm, key, values) for arm in family.arms for key, values in arm.exact.items()]
-        for arm, key, (old, new) in exact:
-            style = "bold red" if max(new) > max(old) else "yellow"
-            console.print(Text(f"{key} of {arm}: {_exact(old)} -> {_exact(new)}", style=style))
-        if any(arm.ratios for arm in family.arms):
-            console.print(Text("\nMeasured costs, B / A. Two sessions: not tested, and the machine may differ"))
-            console.print(_ratios(family))
-        for arm in family.arms:
-            for line in arm.lost:
-                console.print(Text(f"{arm.arm}: {line}", style="bold red"))
-        notes = _shared([(arm.arm, note) for arm in family.arms for note in arm.notes], len(family.arms))
-        for line in (*notes, *family.notes):
-            console.print(Text(line, style="dim"))
+        for part in _family(family):
+            console.print(part)
     for line in comparison.unmatched:
         console.print(Text(line, style="dim"))
     for line in comparison.problems:
         console.print(Text(f"left out: {line}", style="red"))
     console.print(Text(f"\n{summary(comparison)}", style="bold"))
+
+
+def _family(family: FamilyChange) -> Iterator[Text | Table]:
+    rows = [(arm.arm, arm.headline) for arm in family.arms]
+    labels = {_label(change) for _, change in rows if change is not None}
+    yield Text(f"\n{family.title}" + (f": {labels.pop()}" if len(labels) == 1 else ""), style="bold")
+    yield _changes(rows, name_metric=bool(labels))
+    yield from _shared([(arm.arm, arm.headline.note) for arm in family.arms if arm.headline], len(family.arms))
+    others = [(arm.arm, change) for arm in family.arms for change in arm.others]
+    moved = [(arm, change) for arm, change in others if change.verdict in MOVED]
+    if moved:
+        yield Text("\nOther metrics that moved")
+        yield _changes(moved, name_metric=True)
+    if others:
+        tests = sum(not math.isnan(change.p) for _, change in others)
+        yield Text(f"other metrics, Holm over {tests} tests: {_counts([change for _, change in others])}", style="dim")
+    for arm in family.arms:
+        for key, values in arm.exact.items():
+            old, new = (" / ".join(f"{value:,.0f}" for value in values[side]) for side in ("a", "b"))
+            yield Text(f"{key} of {arm.arm}: {old} -> {new}",
+                       style="bold red" if max(values["b"]) > max(values["a"]) else "yellow")
+    if any(arm.ratios for arm in family.arms):
+        yield Text("\nMeasured costs, B / A. Two sessions: not tested, and the machine may differ")
+        yield _ratios(family)
+    for arm in family.arms:
+        for line in arm.lost:
+            yield Text(f"{arm.arm}: {line}", style="bold red")
+    yield from _shared([(arm.arm, note) for arm in family.arms for note in arm.notes], len(family.arms))
+    for note in family.notes:
+        yield Text(note, style="dim")
 
 
 def summary(comparison: Comparison) -> str:
@@ -72,7 +79,7 @@ def summary(comparison: Comparison) -> str:
     elif changes and set(counts) <= {"same run", "equal"}:
         text = f"0 of {of} moved: the headline is the same to the last digit."
     else:
-        moved = sum(counts[verdict] for verdict in ("better", "worse", "changed"))
+        moved = sum(counts[verdict] for verdict in MOVED)
         text = f"{moved} of {of} moved beyond noise in the headline: {_counts(changes) or 'no values'}."
     worse = comparison.worse
     if not worse:
@@ -89,20 +96,24 @@ def _counts(changes: list[Change]) -> str:
     return ", ".join(texts)
 
 
-def _shared(notes: list[tuple[str, str]], arms: int) -> list[str]:
+def _shared(notes: list[tuple[str, str]], arms: int) -> Iterator[Text]:
     """(arm, note) -> lines; a note that several arms share stands once."""
     by_note: dict[str, list[str]] = {}
     for arm, note in notes:
         by_note.setdefault(note, []).append(arm)
-    return [f"{'every arm' if 1 < len(its) == arms else ', '.join(its)}: {note}"
-            for note, its in by_note.items() if note]
+    for note, its in by_note.items():
+        if note:
+            yield Text(f"{'every arm' if 1 < len(its) == arms else ', '.join(its)}: {note}", style="dim")
+
+
+def _grid() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
 
 
 def _changes(rows: list[tuple[str, Change | None]], *, name_metric: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("arm", overflow="fold", min_width=8)
-    if name_metric:
-        table.add_column("metric", overflow="fold", min_width=8)
+    table = _grid()
+    for title in ("arm", "metric") if name_metric else ("arm",):
+        table.add_column(title, overflow="fold", min_width=8)
     for title in ("seeds", "A", "B", "B - A", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=title != "B - A")
     table.add_column("verdict", overflow="fold", min_width=11)
@@ -114,8 +125,24 @@ def _changes(rows: list[tuple[str, Change | None]], *, name_metric: bool) -> Tab
         seeds = str(change.after.n) if change.paired else f"{change.before.n}, {change.after.n}"
         table.add_row(                             # Text, since rich takes square brackets for markup
             Text(arm), *metric, seeds, format_interval(change.before), format_interval(change.after),
-            Text(_signed(change.difference)), DASH if math.isnan(change.adjusted_p) else f"{change.adjusted_p:.3g}",
+            Text(_difference(change.difference)), DASH if math.isnan(change.adjusted_p) else f"{change.adjusted_p:.3g}",
             Text(SIGNS.get(change.verdict, change.verdict), style=STYLES.get(change.verdict, "")))
+    return table
+
+
+def _ratios(family: FamilyChange) -> Table:
+    metrics: dict[str, Metric] = {}
+    for arm in family.arms:
+        for key, its in arm.ratios.items():
+            metrics.setdefault(key, its["metric"])
+    table = _grid()
+    table.add_column("arm", overflow="fold")
+    for metric in metrics.values():
+        better = {"higher": " ↑", "lower": " ↓", "none": ""}[metric.direction]
+        table.add_column(f"{metric.label}{better}", justify="right", overflow="fold")
+    for arm in family.arms:
+        table.add_row(Text(arm.arm), *(Text(_ratio(arm.ratios[key]["ratio"]) if key in arm.ratios else DASH)
+                                       for key in metrics))
     return table
 
 
@@ -123,61 +150,36 @@ def _label(change: Change) -> str:
     return change.metric.label + (f" ({change.metric.unit})" if change.metric.unit else "")
 
 
-def _signed(found: Interval) -> str:
-    """Mean and interval of a difference, with as many digits as the interval supports."""
+def _difference(found: Interval) -> str:
+    """Mean and interval, with as many digits as the interval supports."""
     if not math.isfinite(found.mean):
         return DASH
     if found.low == found.high == 0:
         return "0"
     half = found.half_width if found.exists and found.half_width else math.nan
-    decimals = len(format_value(found.mean, half).partition(" ")[0].partition(".")[2])
-    mean, low, high = (f"{value:+.{decimals}f}" for value in (found.mean, found.low, found.high))
+    return _bounds(found, f"+.{decimals_of(found.mean, half)}f")
+
+
+def _ratio(found: Interval) -> str:
+    return _bounds(found, f".{2 if 0.1 <= found.mean < 10 else 0 if found.mean >= 100 else 3}f")
+
+
+def _bounds(found: Interval, form: str) -> str:
+    mean, low, high = (format(value, form) for value in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]" if found.exists else mean
-
-
-def _exact(values: list[float]) -> str:
-    return " / ".join(f"{value:,.0f}" for value in values)
-
-
-def _ratios(family: FamilyChange) -> Table:
-    keys = dict.fromkeys(key for arm in family.arms for key in arm.ratios)
-    labels = {key: next(arm.ratios[key][0] for arm in family.arms if key in arm.ratios) for key in keys}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("arm", overflow="fold")
-    for key in keys:
-        better = {"higher": " ↑", "lower": " ↓", "none": ""}[labels[key].direction]
-        table.add_column(f"{labels[key].label}{better}", justify="right", overflow="fold")
-    for arm in family.arms:
-        found = (arm.ratios.get(key) for key in keys)
-        table.add_row(Text(arm.arm), *(Text(DASH if one is None else _ratio(one[1])) for one in found))
-    return table
-
-
-def _ratio(interval: Interval) -> str:
-    decimals = 2 if 0.1 <= interval.mean < 10 else 0 if interval.mean >= 100 else 3
-    mean, low, high = (f"{value:.{decimals}f}" for value in (interval.mean, interval.low, interval.high))
-    return f"{mean} [{low}, {high}]" if interval.exists else mean
 
 
 def as_json(comparison: Comparison) -> str:
     """Everything, NaN as null; protocols left out."""
-    content = {**asdict(comparison), "worse": comparison.worse, "summary": summary(comparison)}
-    for family in content["families"]:
-        for arm in family["arms"]:
-            for change in (arm["headline"], *arm["others"]):
-                if change is not None:
-                    change["metric"] = _head(change["metric"])
-            arm["exact"] = {key: {"a": old, "b": new} for key, (old, new) in arm["exact"].items()}
-            arm["ratios"] = {key: {"metric": _head(metric), "ratio": interval}
-                             for key, (metric, interval) in arm["ratios"].items()}
+    content = {**vars(comparison), "worse": comparison.worse, "summary": summary(comparison)}
     return json.dumps(_plain(content), indent=1, allow_nan=False)
 
 
-def _head(metric) -> dict[str, str]:
-    return {"label": metric.label, "unit": metric.unit, "direction": metric.direction}
-
-
 def _plain(value: Any) -> Any:
+    if isinstance(value, Metric):
+        return {"label": value.label, "unit": value.unit, "direction": value.direction}
+    if is_dataclass(value):
+        return _plain(vars(value))
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

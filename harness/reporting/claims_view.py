@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -35,51 +36,47 @@ STYLES = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
 @dataclass(frozen=True)
-class StudyFolder:
-    """A folder with a study that was run."""
+class ResultsFolder:
+    """A folder with a study that was run, runs of the efficiency suite, or both."""
 
     out: Path
-    manifest: Manifest
+    manifest: Manifest | None = None
 
     @cached_property
     def runs(self) -> list[Run]:
-        return runs_of(self.out)
+        """None of a folder that holds none."""
+        try:
+            return read_runs(self.out)[0]
+        except InputError:
+            return []
 
     @cached_property
     def results(self) -> tuple[PartResult, ...]:
         return analyse(self.manifest, self.runs)
 
     @cached_property
+    def scaling(self) -> Scaling | None:
+        """Of a study's folder, only where a report has found some: most have none, and are slow to read."""
+        return scaling_of(self.runs) if self.manifest is None or (self.out / TABLE).exists() else None
+
+    @property
     def newest(self) -> str:
         """When its last run started."""
         return max((run.record.started for run in self.runs), default="")
 
-    def is_relevant(self, claim: Claim) -> bool:
-        return is_relevant(claim, self.manifest)
-
-    def evaluate(self, claim: Claim) -> Verdict:
+    def evaluate(self, claim: Claim) -> Verdict | None:
+        """None where the folder has nothing to say about it."""
+        if claim.about_scaling and self.scaling:
+            return scaling_verdict(claim, self.scaling, self.out)
+        if self.manifest is None or not is_relevant(claim, self.manifest):
+            return None
         try:
             return evaluate_claim(claim, self.manifest, self.results, self.out)
         except InputError as error:                # its runs were measured in ways that cannot be compared
             return unevaluated(claim, f"{self.out}: {error}")
 
 
-@dataclass(frozen=True)
-class EfficiencyFolder:
-    """A folder with runs of the efficiency suite."""
-
-    out: Path
-    scaling: Scaling
-    newest: str                                    # when its last run started
-
-    def is_relevant(self, claim: Claim) -> bool:
-        return claim.about_scaling
-
-    def evaluate(self, claim: Claim) -> Verdict:
-        return scaling_verdict(claim, self.scaling, self.out)
-
-
-def find_results(folders: Sequence[Path]) -> tuple[list[StudyFolder | EfficiencyFolder], list[str]]:
+def find_results(folders: Sequence[Path]) -> tuple[list[ResultsFolder], list[str]]:
     """The studies and efficiency runs in ``folders`` (none = those of WHERE), and a line for what cannot be read.
 
     Raises InputError for a folder that was given and holds neither.
@@ -88,43 +85,23 @@ def find_results(folders: Sequence[Path]) -> tuple[list[StudyFolder | Efficiency
     for out in folders or sorted({path.parent for where in WHERE for name in (FILE, TABLE)
                                   for path in Path().glob(f"{where}/{name}")}):
         try:
-            manifest = read_manifest(out)
+            folder = ResultsFolder(out, read_manifest(out))
         except InputError as error:
             if folders:
                 raise
             problems.append(str(error))
             continue
-        measured = find_measured(out) if manifest is None or (out / TABLE).exists() else None
-        if manifest is None and measured is None and folders:
+        if folders and folder.manifest is None and folder.scaling is None:
             raise InputError(f"{out} holds no study (expected {out / FILE}, which python bench.py ablate writes) and "
                              "no efficiency runs")
-        found += [StudyFolder(out, manifest)] if manifest is not None else []
-        found += [measured] if measured is not None else []
+        found.append(folder)
     return found, problems
 
 
-def find_measured(out: Path) -> EfficiencyFolder | None:
-    """The efficiency runs in the folder ``out``; None where there are none."""
-    runs = runs_of(out)
-    scaling = scaling_of(runs)
-    return scaling and EfficiencyFolder(out, scaling, max(run.record.started for run in runs))
-
-
-def runs_of(out: Path) -> list[Run]:
-    """Read the runs of a folder; none where it has none."""
-    try:
-        return read_runs(out)[0]
-    except InputError:
-        return []
-
-
-def verdict_on(claim: Claim, results: Sequence[StudyFolder | EfficiencyFolder]) -> tuple[Verdict, list[Verdict]]:
-    """The verdict of the results with most seeds, the newest among equals; and those of the others."""
-    found = [(one, one.evaluate(claim)) for one in results if one.is_relevant(claim)]
-    if not found:
-        return unevaluated(claim), []
-    found.sort(key=lambda pair: (pair[1].n, pair[0].newest), reverse=True)
-    return found[0][1], [verdict for _, verdict in found[1:]]
+def verdicts_on(claim: Claim, results: Sequence[ResultsFolder]) -> list[Verdict]:
+    """All verdicts on a claim, that of the results with most seeds first, of the newest among equals."""
+    found = [(verdict.n, folder.newest, verdict) for folder in results if (verdict := folder.evaluate(claim))]
+    return [verdict for *_, verdict in sorted(found, key=lambda one: one[:2], reverse=True)] or [unevaluated(claim)]
 
 
 def show(names: Sequence[str], folders: Sequence[Path], *, as_json: bool = False, verbose: bool = False) -> None:
@@ -132,18 +109,19 @@ def show(names: Sequence[str], folders: Sequence[Path], *, as_json: bool = False
     claims = [read_claim(name) for name in dict.fromkeys(names) or claim_names()]
     claims = claims if names else sorted(claims, key=lambda claim: (claim.file.number or 99, claim.name))
     results, problems = find_results(folders)
-    verdicts = [verdict_on(claim, results) for claim in claims]
+    found = [verdicts_on(claim, results) for claim in claims]
+    verdicts = [verdict for verdict, *_ in found]
     if as_json:
-        print(json.dumps([{**asdict(verdict), "sentence": verdict.sentence} for verdict, _ in verdicts], indent=1))
+        print(json.dumps([{**asdict(verdict), "sentence": verdict.sentence} for verdict in verdicts], indent=1))
         return
     console = Console()
-    console.print(table([verdict for verdict, _ in verdicts]))
-    for verdict, others in verdicts if verbose or names else ():
+    console.print(table(verdicts))
+    for verdict, *others in found if verbose or names else ():
         console.print(paragraph(verdict, others))
     for problem in problems:
         console.print(Text(f"left out: {problem}", style="red"))
-    counts = [f"{sum(verdict.verdict == word for verdict, _ in verdicts)} {word}" for word in STYLES]
-    console.print(Text(f"{', '.join(counts)}. {FAMILY}"))
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    console.print(Text(f"{', '.join(f'{counts[word]} {word}' for word in STYLES)}. {FAMILY}"))
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:

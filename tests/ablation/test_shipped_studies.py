@@ -56,8 +56,7 @@ def test_every_arm_is_a_network_and_a_run_of_its_own(name, suite):
 def test_studies_and_claims_know_each_other():
     told = {(claim, name) for name in study_names() for claim in read_study(name)[0].claims}
     claims = {name: read_claim(name) for name in claim_names()}
-    assert told == {(name, claim.file.study) for name, claim in claims.items()
-                    if claim.test and not claim.exact and not claim.about_scaling}
+    assert told == {(name, claim.file.study) for name, claim in claims.items() if claim.of_study}
 
 
 def test_every_batch_size_sees_as_many_images_at_a_rate_in_proportion():

@@ -10,7 +10,7 @@ import yaml
 from command_line import bench, refused
 from synthetic_efficiency import Network
 
-from harness.analysis.claim_scaling import ScalingClaim
+from harness.analysis.claim_costs import ScalingClaim
 from harness.analysis.claims import CLAIMS, Claim, ClaimFile, is_relevant, read_claim, scaling_verdict, unevaluated
 from harness.analysis.scaling import scaling_of
 from harness.errors import InputError

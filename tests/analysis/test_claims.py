@@ -16,9 +16,9 @@ from synthetic_study import write_study
 
 from harness.ablation.manifest import InterimAnalyses, Manifest, Part, PlannedArm
 from harness.ablation.study import Study, read_study
-from harness.analysis.claim_tests import KINDS
 from harness.analysis.claims import (
     CLAIMS,
+    KINDS,
     Claim,
     ClaimFile,
     claim_names,
@@ -32,7 +32,7 @@ from harness.analysis.study_analysis import analyse
 from harness.cli import main
 from harness.errors import InputError
 from harness.reporting import claims_view
-from harness.reporting.claims_view import StudyFolder
+from harness.reporting.claims_view import ResultsFolder
 from harness.spec import Seeds
 
 ROOT = Path(__file__).parents[2]
@@ -306,7 +306,7 @@ def test_what_was_not_run_says_how_to_run_it():
 
 def test_verdicts_of_a_study_that_was_run(tmp_path):
     manifest = write_study(tmp_path, pictures=False)
-    results = StudyFolder(tmp_path, manifest).results
+    results = ResultsFolder(tmp_path, manifest).results
     verdicts = {found.claim: found for found in verdicts_for(tmp_path, manifest, results)}
     assert set(verdicts) == set(read_study("skips")[0].claims)
     assert verdicts["skips_raise_dice"].verdict == "supported"             # 0.79 against 0.61

@@ -5,8 +5,7 @@ import json
 import pytest
 import synthetic_efficiency as synthetic
 
-from harness.analysis.recompute import Findings, check_run
-from harness.analysis.recompute_timings import recompute_timings
+from harness.analysis.recompute import Findings, check_run, recompute_timings
 from harness.record import read_record
 from harness.run_files import Run
 
