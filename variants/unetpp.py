@@ -45,7 +45,7 @@ class NestedUNet(nn.Module):
         deep_supervision  = False,            # A head at every depth, where False has one.
         output            = "mean",           # mean (the paper's "accurate mode") | last | all (a list), of the heads
         head_act          = "none",           # After the heads, or their mean.
-        time              = False,            # Is the network told a time step?
+        time              = False,            # Does the network take a time step?
         time_conditioning = "add",
         context_dim       = None,             # Channels of a context token, pooled and added to the time embedding.
     ):

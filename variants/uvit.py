@@ -56,7 +56,7 @@ class UViT(nn.Module):
         conv           = True,       # A 3x3 convolution over the output image, against seams between patches?
         mlp_time_embed = False,      # Two layers between the time step's sinusoids and its token?
         pad            = True,       # Pad an image whose sides the patch does not divide, and crop the output back?
-        time           = False,      # Is the network told a time step?
+        time           = False,      # Does the network take a time step?
         context_dim    = None,       # Channels of a context token.
         context_tokens = None,       # How many, each with its position; None = any number, with one position for all.
         num_classes    = None,       # In place of context_dim: the context is class labels (N,), read from a table.

@@ -101,8 +101,8 @@ def our_arguments(config: dict) -> dict:
     }
 
 
-RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "told.project.1", "norm2": "norm2", "conv2": "conv2",
-            "conv_shortcut": "shortcut"}
+RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "modulation.project.1", "norm2": "norm2",
+            "conv2": "conv2", "conv_shortcut": "shortcut"}
 ENDS = {"conv_in": "encoder.0.parts.0", "time_embedding.linear_1": "embedding.mlp.0",
         "time_embedding.linear_2": "embedding.mlp.2", "conv_norm_out": "head.0", "conv_out": "head.2"}
 

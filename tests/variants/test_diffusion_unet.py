@@ -37,11 +37,11 @@ def test_attention_by_level():
     assert parameters(attention_levels=(1,)) - parameters() == 3 * ATTENTION          # one block down, two up
 
 
-def test_scale_shift_doubles_what_blocks_are_told():
-    told = 16 * (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4) + (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4)
+def test_scale_shift_doubles_the_modulations():
+    modulation = 16 * (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4) + (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4)
     mlp = (4 * 16 + 16) + (16 * 16 + 16)
-    assert parameters(time=True) - parameters() == mlp + told
-    assert parameters(time=True, time_conditioning="scale_shift") - parameters(time=True) == told
+    assert parameters(time=True) - parameters() == mlp + modulation
+    assert parameters(time=True, time_conditioning="scale_shift") - parameters(time=True) == modulation
 
 
 @pytest.mark.parametrize("num_blocks", [1, 2])

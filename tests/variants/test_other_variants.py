@@ -57,7 +57,7 @@ def test_cross_attention_without_context_attends_to_the_image():
 
 
 def test_cross_attention_reads_tokens_not_their_mean():
-    """Two contexts of one mean but other tokens must be told apart."""
+    """Two contexts of one mean but other tokens give two outputs."""
     torch.manual_seed(0)
     network = variants.build("cross_attention", image_size=8, time=True, context_dim=4, **SMALL).eval()
     with torch.no_grad():

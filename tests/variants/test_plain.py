@@ -69,7 +69,7 @@ def test_every_choice_of_every_axis_trains(axis, value):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-def told(emb_dim=6):
+def features_and_condition(emb_dim=6):
     torch.manual_seed(0)
     return torch.randn(2, 4, 8, 8), torch.randn(2, emb_dim)
 
@@ -78,7 +78,7 @@ def told(emb_dim=6):
     (4, {}), (8, {}), (8, {"resample": "down"}), (8, {"stride": 2}), (4, {"zero_last": True})])
 def test_ada_zero_starts_as_the_shortcut_and_learns(out_channels, options):
     """adaLN-Zero: at the start a block is its shortcut; one step later it is not, in every part."""
-    x, emb = told()
+    x, emb = features_and_condition()
     block = ResidualBlock(4, out_channels, 6, time_conditioning="ada_zero", **options)
     assert torch.equal(block(x, emb), block.shortcut(block.resample(x)))
     optimizer = torch.optim.SGD(block.parameters(), 0.1)
@@ -88,18 +88,18 @@ def test_ada_zero_starts_as_the_shortcut_and_learns(out_channels, options):
         optimizer.step()
     assert not torch.equal(block(x, emb), block.shortcut(block.resample(x)))
     (block(x, emb) - 1).square().mean().backward()
-    assert all(p.grad.abs().sum() > 0 for p in block.told.parameters()) and block.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in [*block.modulation.parameters(), block.conv1.weight])
 
 
 def test_ada_zero_by_its_formula():
     """x + g(emb) F(norm(h) (1 + s(emb)) + b(emb)), with the three regressed by one linear layer each."""
-    x, emb = told()
+    x, emb = features_and_condition()
     block = ResidualBlock(4, 4, 6, time_conditioning="ada_zero")
-    for p in block.told.parameters():
+    for p in block.modulation.parameters():
         torch.nn.init.normal_(p)
-    scale, shift = block.told.project(emb)[:, :, None, None].chunk(2, dim=1)
+    scale, shift = block.modulation.project(emb)[:, :, None, None].chunk(2, dim=1)
     h = block.norm2(block.conv1(block.act(block.norm1(x)))) * (1 + scale) + shift
-    expected = x + block.told.to_gate(emb)[:, :, None, None] * block.conv2(block.act(h))
+    expected = x + block.modulation.to_gate(emb)[:, :, None, None] * block.conv2(block.act(h))
     torch.testing.assert_close(block(x, emb), expected)
 
 

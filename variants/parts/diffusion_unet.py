@@ -57,7 +57,7 @@ class DiffusionUNet(EncoderDecoder):
         qkv_order         = "split_first",    # split_first | heads_first
         transformer_depth = 1,                # Transformer blocks per attention.
         zero_last         = True,             # Start blocks, self-attention and output at zero (DDPM's code).
-        time              = False,            # Is the network told a time step?
+        time              = False,            # Does the network take a time step?
         time_conditioning = "add_before_norm",  # add_before_norm | add | scale_shift
         sinusoid_order    = "sin_cos",        # sin_cos | cos_sin | interleaved
         frequency_shift   = 1,                # 1 = the last frequency is 1 / 10 000; 0 = it is a step short of that.

@@ -57,7 +57,7 @@ class ClassTable(nn.Embedding):
 
 
 class ConditionEmbedding(nn.Module):
-    """Time step and, where asked for, the pooled context -> one vector (N, dim) that blocks are told.
+    """Time step and, where asked for, the pooled context -> one vector (N, dim) that blocks are conditioned on.
 
     Time goes through sinusoids and a two-layer MLP (DDPM, Ho et al. 2020, App. B); the mean over context
     tokens through one linear layer, added to it (as ADM adds its class embedding; a one-hot token makes

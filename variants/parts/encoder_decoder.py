@@ -20,6 +20,13 @@ class Conditioned(nn.Module):
     ``emb`` (N, D) is the embedded time step, ``context`` (N, L, context_dim) tokens; either may be None.
     """
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest) -> None:
+        """Load tensors, also those saved while a block's ``modulation`` was called ``told``."""
+        old = f"{prefix}told."
+        for key in [key for key in state_dict if key.startswith(old)]:
+            state_dict[f"{prefix}modulation.{key.removeprefix(old)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
 
 def check_size(x: Tensor, smallest: int) -> None:
     """Raises ValueError for images (N, C, H, W) with a side of fewer than ``smallest`` pixels."""
@@ -65,7 +72,7 @@ class EncoderDecoder(nn.Module):
         middle: Iterable[nn.Module],
         decoder: Iterable[Step],
         head: nn.Module,
-        embedding: nn.Module | None = None,   # embedding(t, context) -> (N, D), told to every Conditioned part.
+        embedding: nn.Module | None = None,   # embedding(t, context) -> (N, D), for every Conditioned part.
         smallest: int = 1,
         resize: bool = False,                 # Interpolate an output of another size to the image's?
         exits: EarlyExits | None = None,           # Heads after some of the decoder's steps, by which images may leave.

@@ -101,7 +101,7 @@ class UNet(EncoderDecoder):
         attention         = "self",           # self | transformer (self- and cross-attention, feed-forward)
         attention_levels  = (),               # Levels with attention, in encoder and decoder.
         num_heads         = 4,                # Heads of every attention.
-        time              = False,            # Is the network told a time step?
+        time              = False,            # Does the network take a time step?
         time_conditioning = "add",            # add | scale_shift | add_before_norm | ada_zero (residual blocks)
         context_dim       = None,             # Channels of a context token; None = the network takes no context.
         context_by        = "add",            # add (pooled, to the time embedding) | attention (each token)

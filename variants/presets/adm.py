@@ -138,7 +138,7 @@ RENAMED = (
     # Residual blocks.
     (rf"^{PART}\.norm1\.",                     r"\1.in_layers.0."),
     (rf"^{PART}\.conv1\.",                     r"\1.in_layers.2."),
-    (rf"^{PART}\.told\.project\.1\.",          r"\1.emb_layers.1."),
+    (rf"^{PART}\.modulation\.project\.1\.",    r"\1.emb_layers.1."),
     (rf"^{PART}\.norm2\.",                     r"\1.out_layers.0."),
     (rf"^{PART}\.conv2\.",                     r"\1.out_layers.3."),
     (rf"^{PART}\.shortcut\.",                  r"\1.skip_connection."),

@@ -51,7 +51,7 @@ def build(*,
         "time_conditioning": "add_before_norm", "dropout": dropout, "time": True, **options})
 
 
-RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "temb_proj": "told.project.1", "norm2": "norm2", "conv2": "conv2",
+RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "temb_proj": "modulation.project.1", "norm2": "norm2", "conv2": "conv2",
             "nin_shortcut": "shortcut"}
 
 

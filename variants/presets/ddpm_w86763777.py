@@ -37,7 +37,7 @@ def build(*,
         "time_conditioning": "add_before_norm", "dropout": dropout, "time": True, **options})
 
 
-RESIDUAL = {"block1.0": "norm1", "block1.2": "conv1", "temb_proj.1": "told.project.1", "block2.0": "norm2",
+RESIDUAL = {"block1.0": "norm1", "block1.2": "conv1", "temb_proj.1": "modulation.project.1", "block2.0": "norm2",
             "block2.3": "conv2", "shortcut": "shortcut"}
 
 

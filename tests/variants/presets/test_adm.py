@@ -68,7 +68,7 @@ def test_norms():
 
 @pytest.mark.parametrize("scale_shift, kind", [(True, "scale_shift"), (False, "add_before_norm")])
 def test_how_blocks_are_told(scale_shift, kind):
-    assert {block.told.kind for block in parts(build(use_scale_shift_norm=scale_shift), ResidualBlock)} == {kind}
+    assert {block.modulation.kind for block in parts(build(use_scale_shift_norm=scale_shift), ResidualBlock)} == {kind}
 
 
 @pytest.mark.parametrize("new, order", [(True, "split_first"), (False, "heads_first")])
