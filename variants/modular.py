@@ -11,8 +11,8 @@ def build(*, encoder_block="residual", connector="residual", decoder_block="plai
     ``encoder_block``, ``connector`` (the bottleneck, between encoder and decoder) and ``decoder_block`` are called
     as ``make(in_channels, out_channels, emb_dim)`` and build a module for maps of that many channels: one called
     as ``module(x, emb, context)`` where it is a :class:`variants.parts.encoder_decoder.Conditioned`, else as
-    ``module(x)``. ``skip(channels, side_channels)`` builds what joins a map from below with the encoder's: a module
-    with ``out_channels``, called as ``module(x, side)``. The defaults are one such mixture: residual blocks down and
+    ``module(x)``. ``skip(channels, skip_channels)`` builds what joins a map from below with the encoder's: a module
+    with ``out_channels``, called as ``module(x, skip)``. The defaults are one such mixture: residual blocks down and
     at the bottom, plain blocks up, gates between.
     """
     return plain.build(block=encoder_block, bottleneck=connector, decoder_block=decoder_block, skip=skip, **arguments)

@@ -20,6 +20,6 @@ def build(*, in_channels, out_channels, image_size, width=32, time=False, contex
     levels = max((n for n in range(1, len(CHANNEL_MULT) + 1) if smallest_side(n, cut) <= side), default=1)
     options.setdefault("channel_mult", CHANNEL_MULT[:levels])
     if options.get("skip", "concat") == "concat":
-        options.setdefault("skip_options", {"side_first": False})
+        options.setdefault("skip_options", {"skip_first": False})
     return UNet(in_channels, out_channels, width=width, time=time, context_dim=context_dim, resize=resize,
-                block_options={"padding": 0, **options.pop("block_options", {})}, crops_side=True, **options)
+                block_options={"padding": 0, **options.pop("block_options", {})}, crops_skip=True, **options)

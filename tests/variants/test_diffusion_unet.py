@@ -28,7 +28,7 @@ ATTENTION = 2 * 8 + (8 * 24 + 24) + (8 * 8 + 8)
 
 def test_parameters_by_hand():
     middle = block(8, 8) + ATTENTION + block(8, 8)
-    # From below and from the side: after the block, after the downsampling; after the block, after the input.
+    # From below and of the skip: after the block, after the downsampling; after the block, after the input.
     decoder = block(8 + 8, 8) + block(8 + 4, 8) + UP + block(8 + 4, 4) + block(4 + 4, 4)
     assert parameters() == ENCODER + middle + decoder + HEAD
 
@@ -45,9 +45,9 @@ def test_scale_shift_doubles_the_modulations():
 
 
 @pytest.mark.parametrize("num_blocks", [1, 2])
-def test_a_side_is_left_after_every_step_and_taken_by_every_block(num_blocks):
+def test_every_step_emits_a_skip_and_every_block_merges_one(num_blocks):
     network = variants.build("ddpm", channel_mult=(1, 2, 2), num_blocks=num_blocks, **SMALL)
-    assert all(step.leaves for step in network.encoder) and all(step.skip for step in network.decoder)
+    assert all(step.emits_skip for step in network.encoder) and all(step.skip for step in network.decoder)
     assert len(network.encoder) == len(network.decoder) == 3 * (num_blocks + 1)
 
 

@@ -70,13 +70,13 @@ def test_cross_attention_reads_tokens_not_their_mean():
     assert not torch.allclose(network(x, t, context), network(x, t, spread), atol=1e-5)
 
 
-def test_gate_is_between_nothing_and_all_of_the_side():
+def test_gate_is_between_nothing_and_all_of_the_skip():
     gate = GateSkip(8, 8)
-    x, side = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 5, 5)
-    out = gate(x, side)
+    x, skip = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 5, 5)
+    out = gate(x, skip)
     assert gate.coefficients.shape == (2, 1, 5, 5)
     assert ((0 < gate.coefficients) & (gate.coefficients < 1)).all()
-    torch.testing.assert_close(out[:, :8], side * gate.coefficients)
+    torch.testing.assert_close(out[:, :8], skip * gate.coefficients)
     assert torch.equal(out[:, 8:], x)
 
 

@@ -21,7 +21,7 @@ HEAD = 4 * 2 + 2                                                               #
 
 
 def test_parameters_with_concatenated_skip_by_hand():
-    decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4                                    # 4 from below + 4 from the side -> 4
+    decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4                                    # 4 from below + 4 of the skip -> 4
     assert parameters(channel_mult=(1, 2)) == ENCODER + UP + decoder + HEAD == 1714
 
 
@@ -31,7 +31,7 @@ def test_parameters_without_skip_by_hand():
 
 
 def test_parameters_with_gate_by_hand():
-    # Gate 4 from the side, 4 from below, 2 inside: two 1x1 convs with norm, and 2 -> 1.
+    # Gate 4 of the skip, 4 from below, 2 inside: two 1x1 convs with norm, and 2 -> 1.
     gate = 2 * (4 * 2 + 2 + 2 * 2) + (2 + 1)
     decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4
     assert parameters(channel_mult=(1, 2), skip="gate") == ENCODER + UP + gate + decoder + HEAD

@@ -76,13 +76,13 @@ def test_selected_skips_drop_the_top_one_unless_told():
 class Mixer(nn.Module):
     """A connector of one's own: the mean of both, with a weight."""
 
-    def __init__(self, channels, side_channels):
+    def __init__(self, channels, skip_channels):
         super().__init__()
-        assert channels == side_channels
+        assert channels == skip_channels
         self.out_channels, self.weight = channels, nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, x, side):
-        return self.weight * x + (1 - self.weight) * side
+    def forward(self, x, skip):
+        return self.weight * x + (1 - self.weight) * skip
 
 
 def test_modular_takes_parts_from_outside():

@@ -23,7 +23,7 @@ from variants.parts.sizes import embedding_width, scaled_channels
 from variants.parts.skips import SKIPS, ConcatSkip
 from variants.parts.unet import choose
 
-DIFFUSION_SKIPS = {**SKIPS, "concat": partial(ConcatSkip, side_first=False)}
+DIFFUSION_SKIPS = {**SKIPS, "concat": partial(ConcatSkip, skip_first=False)}
 
 
 class DiffusionUNet(EncoderDecoder):
@@ -108,16 +108,16 @@ class DiffusionUNet(EncoderDecoder):
             return [attend(channels[level], heads)] if level in attention_levels else []
 
         leaves = pool is None
-        encoder = [Step(nn.Conv2d(in_channels, stem_channels, 3, padding=1), leaves=leaves)]
+        encoder = [Step(nn.Conv2d(in_channels, stem_channels, 3, padding=1), emits_skip=leaves)]
         sides, now = [stem_channels], stem_channels
         for i in range(bottom + 1):
             for _ in range(num_blocks):
-                encoder.append(Step(block(now, channels[i]), *attended(i, num_heads), leaves=leaves))
+                encoder.append(Step(block(now, channels[i]), *attended(i, num_heads), emits_skip=leaves))
                 now = channels[i]
                 sides.append(now)
             if i < bottom:
                 smaller = block(now, now, "down") if down == "block" else downsample(down, now)
-                encoder.append(Step(smaller, leaves=leaves))
+                encoder.append(Step(smaller, emits_skip=leaves))
                 sides.append(now)
         middle = [block(now, now), attend(now, num_heads), block(now, now)]
         decoder = []

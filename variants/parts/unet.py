@@ -115,8 +115,8 @@ class UNet(EncoderDecoder):
         stem              = None,             # A 3x3 convolution before the blocks? None = if pre-activated.
         first_options     = None,             # As block_options, of the first block; it then takes the image as it is.
         level_dropout     = None,             # A probability for each level, at its end and before its skip.
-        skip_options      = None,             # More arguments of the named skip: side_first, psi_norm, ...
-        crops_side        = False,            # Crop a side to what comes up, as valid convolutions need? Else pad that.
+        skip_options      = None,             # More arguments of the named skip: skip_first, psi_norm, ...
+        crops_skip        = False,            # Crop a side to what comes up, as valid convolutions need? Else pad that.
         up_options        = None,             # More arguments of the upsampling: kernel_size, align_corners.
         up_norm           = "none",           # After the upsampling.
         up_act            = "none",           # After that.
@@ -183,7 +183,7 @@ class UNet(EncoderDecoder):
 
         encoder, decoder = [], []
         for i in range(bottom):
-            encoder.append(Step(*level(i), leaves=True))
+            encoder.append(Step(*level(i), emits_skip=True))
             if not stride:
                 encoder.append(Step(downsample(down, channels[i])))
         middle = level(bottom)
@@ -195,7 +195,7 @@ class UNet(EncoderDecoder):
             after = present(normalization(up_norm, rises), activation(up_act))
             decoder += [Step(upsample(up, below, rises, **(up_options or {})), *after),
                         Step(*blocks(i, joined.out_channels, leaves, make_decoder_block), skip=joined,
-                             crops_side=crops_side)]
+                             crops_skip=crops_skip)]
             below = leaves
         head_norm = preactivated if head_norm is None else head_norm
         last = [normalization(norm, below), activation(act)] if head_norm else []
@@ -215,7 +215,7 @@ class UNet(EncoderDecoder):
         ``block`` the first block of each encoder level and, last, of the bottleneck; ``up``, ``skip`` and
         ``decoder`` (its first block) of each decoder level; ``head`` the last convolution alone.
         """
-        blocks = [i for i, step in enumerate(self.encoder) if step.leaves]
+        blocks = [i for i, step in enumerate(self.encoder) if step.emits_skip]
         ups = [2 * (len(blocks) - 1 - i) for i in range(len(blocks))]             # the decoder starts at the bottom
         head = next(i for i, layer in enumerate(self.head) if isinstance(layer, nn.Conv2d))
         return {"block": [f"encoder.{i}.parts.0" for i in blocks] + ["middle.parts.0"],

@@ -22,7 +22,7 @@ def build(
     return UNet(in_channels, out_channels, width=64, channel_mult=(1, 2, 4, 8), block="residual", norm="batch",
                 act="relu", down="block", up="bilinear", up_options={"align_corners": True},
                 block_options={"project": True}, first_options={"preactivate": False},
-                skip_options={"side_first": False}, head_norm=False, head_act="sigmoid")
+                skip_options={"skip_first": False}, head_norm=False, head_act="sigmoid")
 
 
 def weight_map(network: UNet) -> dict[str, Slot]:

@@ -25,7 +25,7 @@ def build(
     """``ResUnet`` of the repository; one class, and the sigmoid is in the network."""
     filters = filters[:4]
     return UNet(channel, 1, channels=filters, block="residual", norm="batch", act="relu", down="block",
-                up_channels=filters[1:], block_options=BLOCK, first_options=FIRST, skip_options={"side_first": False},
+                up_channels=filters[1:], block_options=BLOCK, first_options=FIRST, skip_options={"skip_first": False},
                 head_norm=False, head_act="sigmoid")
 
 

@@ -24,7 +24,7 @@ def build(
     """
     return UNet(in_channels, n_classes, channels=(64, 128, 256, 512, 1024), up_channels=(128, 128, 256, 512),
                 norm="none", act="relu", up_act="relu", block_options={"padding": 0}, level_dropout=(0, 0, 0, 0.5, 0.5),
-                skip_options={"side_first": False}, crops_side=True)
+                skip_options={"skip_first": False}, crops_skip=True)
 
 
 def weight_map(network: UNet) -> dict[str, Slot]:

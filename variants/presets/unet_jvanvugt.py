@@ -37,7 +37,7 @@ def build(
     return UNet(in_channels, n_classes, channels=[2 ** (wf + i) for i in range(depth)],
                 norm="batch" if batch_norm else "none", act="relu",
                 block_options={"padding": int(padding), "order": "act_norm"},
-                skip_options={"side_first": False}, crops_side=True, **UP[up_mode])
+                skip_options={"skip_first": False}, crops_skip=True, **UP[up_mode])
 
 
 def weight_map(network: UNet) -> dict[str, Slot]:

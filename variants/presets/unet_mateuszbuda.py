@@ -20,7 +20,7 @@ def build(
 ) -> UNet:
     """``UNet`` of the repository."""
     return UNet(in_channels, out_channels, width=init_features, channel_mult=(1, 2, 4, 8, 16), norm="batch", act="relu",
-                block_options={"conv_bias": False}, skip_options={"side_first": False}, head_act="sigmoid")
+                block_options={"conv_bias": False}, skip_options={"skip_first": False}, head_act="sigmoid")
 
 
 def weight_map(network: UNet) -> dict[str, Slot]:

@@ -25,7 +25,7 @@ def build(
     n_classes  = 2,
     bilinear   = False,
 ) -> UNet:
-    """``UNet`` of the repository; an odd map from below is padded to its side."""
+    """``UNet`` of the repository; an odd map from below is padded to the skip's size."""
     return UNet(n_channels, n_classes, norm="batch", act="relu", block_options={"conv_bias": False},
                 **(BILINEAR if bilinear else {"channels": CHANNELS}))
 

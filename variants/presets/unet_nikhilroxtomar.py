@@ -11,9 +11,9 @@ PRESETS = {
     "unet_nikhilroxtomar":          dict(attention=False),       # build_unet
     "attentionunet_nikhilroxtomar": dict(attention=True),        # attention_unet
 }
-PLAIN = dict(channel_mult=(1, 2, 4, 8, 16), skip_options={"side_first": False})
+PLAIN = dict(channel_mult=(1, 2, 4, 8, 16), skip_options={"skip_first": False})
 GATED = dict(channel_mult=(1, 2, 4, 8), up="bilinear", up_options={"align_corners": True}, skip="gate",
-             skip_options={"norm": "batch", "inner_ratio": 1.0, "per_channel": True, "side_first": False})
+             skip_options={"norm": "batch", "inner_ratio": 1.0, "per_channel": True, "skip_first": False})
 LAYERS = {"conv1": "conv1", "bn1": "norm1", "conv2": "conv2", "bn2": "norm2"}
 GATED_LAYERS = {"conv.0": "conv1", "conv.1": "norm1", "conv.3": "conv2", "conv.4": "norm2"}
 GATE_LAYERS = {"Wg.0": "gate_g.0", "Wg.1": "gate_g.1", "Ws.0": "gate_x.0", "Ws.1": "gate_x.1", "output.0": "psi.1"}

@@ -23,7 +23,7 @@ def build(
     """``UNet`` of the repository."""
     unet_ozan.check_deconv(is_deconv)
     return UNet(in_channels, 1, channels=unet_ozan.CHANNELS, norm="batch" if is_batchnorm else "none", act="relu",
-                decoder_options={"norm": "none"}, up_options={"kernel_size": 4}, skip_options={"side_first": False},
+                decoder_options={"norm": "none"}, up_options={"kernel_size": 4}, skip_options={"skip_first": False},
                 head_kernel=3, head_act="sigmoid")
 
 

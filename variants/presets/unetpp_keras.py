@@ -31,9 +31,9 @@ def build(
     arguments = dict(channels=nb_filter, norm="none", act="relu", dropout=dropout_rate,
                      block_options={"last_dropout": dropout_rate}, head_act="sigmoid")
     if nested:
-        return NestedUNet(color_type, num_class, side_first=False, deep_supervision=deep_supervision, output="all",
+        return NestedUNet(color_type, num_class, skip_first=False, deep_supervision=deep_supervision, output="all",
                           **arguments)
-    return UNet(color_type, num_class, skip_options={"side_first": False}, **arguments)
+    return UNet(color_type, num_class, skip_options={"skip_first": False}, **arguments)
 
 
 def weight_map(network: UNet | NestedUNet) -> dict[str, Slot]:

@@ -104,8 +104,8 @@ def test_sinusoids_have_cosines_first_and_stop_short_of_the_last_frequency():
 
 def test_sides_are_concatenated_behind():
     skip = build().decoder[0].skip
-    x, side = torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1, 1)
-    assert skip(x, side).flatten().tolist() == [0, 0, 1]
+    x, emitted = torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1, 1)
+    assert skip(x, emitted).flatten().tolist() == [0, 0, 1]
 
 
 def test_what_starts_at_zero():

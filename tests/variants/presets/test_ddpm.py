@@ -71,7 +71,7 @@ def test_blocks_and_skips(family):
     network = build(family)
     assert {m.modulation.kind for m in network.modules() if isinstance(m, ResidualBlock)} == {"add_before_norm"}
     assert {m.num_heads for m in network.modules() if isinstance(m, SelfAttention)} == {1}
-    assert not any(step.skip.side_first for step in network.decoder)
+    assert not any(step.skip.skip_first for step in network.decoder)
 
 
 @every_family
