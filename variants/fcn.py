@@ -91,7 +91,7 @@ class FCN(nn.Module):
         if up == "transposed_conv":                                               # to the next finer stride, at last 1
             self.ups.update({str(s): Enlarge(out_channels, s // finer) for finer, s in zip((1, *strides), strides)})
         self.sizes = {**scaled_channels(channels=channels, fc_channels=fc_channels),
-                      **embedding_width(width, emb_dim)}
+                      **embedding_width(self.embedding)}
 
     def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         check_size(x, self.smallest)

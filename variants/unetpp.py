@@ -74,7 +74,7 @@ class NestedUNet(nn.Module):
         supervised = range(1, self.levels) if deep_supervision and self.levels > 1 else [self.levels - 1]
         self.heads = nn.ModuleDict({f"0_{j}": nn.Conv2d(channels[0], out_channels, 1) for j in supervised})
         self.head_act = activation(head_act)
-        self.sizes = {**scaled_channels(channels=channels), **embedding_width(width, emb_dim)}
+        self.sizes = {**scaled_channels(channels=channels), **embedding_width(self.embedding)}
 
     def order(self) -> list[tuple[int, int]]:
         """Nodes (level, place), each after those that it takes: diagonal by diagonal of the triangle."""

@@ -92,7 +92,7 @@ def our_arguments(config: dict) -> dict:
         "num_blocks": config["layers_per_block"],
         "attention_levels": tuple(i for i, kind in enumerate(config["down_block_types"]) if "Attn" in kind),
         "head_channels": 8,                                # attention_head_dim
-        "norm": "group32", "norm_eps": 1e-5,
+        "norm": "group32",                                 # norm_eps = 1e-5, which is ours too
         "down": "padded_strided_conv",                     # downsample_padding = 1
         "up": "nearest_conv",
         "sinusoid_order": "cos_sin", "frequency_shift": 0,  # flip_sin_to_cos, freq_shift

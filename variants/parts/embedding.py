@@ -108,6 +108,23 @@ class ConditionEmbedding(nn.Module):
         return sum(self.tokens(t, context))[:, 0]                                 # (N, dim)
 
 
+def condition_embedding(width, time, context_dim, context_by,
+                        **options) -> tuple[ConditionEmbedding | None, int | None]:
+    """Return what embeds time step and pooled context, and the channels of the tokens that attention reads.
+
+    The former is None without time step, pooled context and classes; the latter is None unless ``context_by`` is
+    "attention", which leaves the context out of the vector. ``width`` is the number of sinusoids, a fourth of the
+    vector's length. ``options`` are further arguments of :class:`ConditionEmbedding`. Raises ValueError for an
+    unknown ``context_by``.
+    """
+    if context_by not in ("add", "attention"):
+        raise ValueError(f"unknown context_by {context_by!r} (known: add, attention)")
+    pooled_dim, token_dim = (context_dim, None) if context_by == "add" else (None, context_dim)
+    if not (time or pooled_dim or options.get("num_classes")):
+        return None, token_dim
+    return ConditionEmbedding(4 * width, width, time, pooled_dim, **options), token_dim
+
+
 def grid_positions(dim: int, height: int, width: int, device=None) -> Tensor:
     """Fixed 2-D sine-cosine position code of a grid -> (height * width, dim), row by row.
 

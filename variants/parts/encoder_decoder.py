@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from variants.parts.exits import EarlyExits, enlarge
 from variants.parts.resampling import crop, fit
 
 
@@ -75,8 +74,6 @@ class EncoderDecoder(nn.Module):
         head: nn.Module,
         embedding: nn.Module | None = None,   # embedding(t, context) -> (N, D), for every Conditioned part.
         smallest: int = 1,
-        resize: bool = False,                 # Interpolate an output of another size to the image's?
-        exits: EarlyExits | None = None,           # Heads after some of the decoder's steps, by which images may leave.
     ):
         super().__init__()
         self.embedding = embedding
@@ -84,29 +81,25 @@ class EncoderDecoder(nn.Module):
         self.middle = Step(*middle)
         self.decoder = nn.ModuleList(decoder)
         self.head = head
-        self.smallest, self.resize, self.exits = smallest, resize, exits
+        self.smallest = smallest
         emitted = sum(step.emits_skip for step in self.encoder)
         merged = sum(step.skip is not None for step in self.decoder)
         assert emitted == merged, f"{emitted} skips are emitted and {merged} merged"
 
     def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         check_size(x, self.smallest)
-        size = x.shape[2:]
         emb = self.embedding(t, context) if self.embedding is not None else None
         skips = []
         for step in self.encoder:
             x = step(x, emb, context)
             if step.emits_skip:
                 skips.append(x)
-        x = self.middle(x, emb, context)
-        leaving = self.exits.begin(size) if self.exits is not None else None
-        for i, step in enumerate(self.decoder):
+        return self.decode(self.middle(x, emb, context), emb, context, skips)
+
+    def decode(self, x: Tensor, emb: Tensor | None, context: Tensor | None, skips: list[Tensor]) -> Tensor:
+        """Return the output (N, out, H, W) from the middle's ``x`` and the encoder's ``skips``, deepest last."""
+        for step in self.decoder:
             if step.skip is not None:
                 x = step.merge_skip(x, skips.pop())
             x = step(x, emb, context)
-            if leaving is not None:
-                gone, (x, emb, context, skips) = leaving.at(i, x, emb, context, skips)
-                if gone:
-                    return leaving.output
-        y = enlarge(self.head(x), size) if self.resize else self.head(x)
-        return y if leaving is None else leaving.end(y)
+        return self.head(x)
