@@ -138,7 +138,8 @@ class DiffusionUNet(EncoderDecoder):
 
     def make_head(self) -> nn.Sequential:
         """Build norm, activation and the last convolution."""
-        return nn.Sequential(*self.normed(self.channels[0]), self.last_convolution(self.channels[0], 3))
+        last = self.last_convolution(self.channels[0], 3)
+        return nn.Sequential(*self.normed(self.channels[0]), last)
 
     def normed(self, channels: int) -> list[nn.Module]:
         """Build the norm and activation before the last layers."""
