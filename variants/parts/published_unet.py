@@ -78,6 +78,8 @@ class PublishedUNet(UNet):
         self.sizes = {**scaled_channels(multiple, channels=self.channels, decoder_channels=decoder_channels,
                                         up_channels=up_channels), **self.sizes}
 
+    # The methods of UNet, with the details.
+
     def encoder_blocks(self, level: int) -> list[nn.Module]:
         probability = self.level_dropout[level] if self.level_dropout else 0
         return [*super().encoder_blocks(level), *([nn.Dropout(probability)] if probability else [])]

@@ -25,6 +25,8 @@ class PublishedDiffusionUNet(DiffusionUNet):
         self.qkv_order, self.cut_heads, self.transformer_depth = qkv_order, cut_heads, transformer_depth
         super().__init__(*arguments, **options)
 
+    # The methods of DiffusionUNet, with the details.
+
     def self_attention(self, channels: int, up: bool, **options) -> SelfAttention:
         return super().self_attention(channels, up, qkv_order=self.qkv_order, **options)
 
