@@ -147,7 +147,6 @@ def autoencoder(embed_dim, n_embed, *,
     network = (VQModel(**shared, num_vq_embeddings=n_embed, vq_embed_dim=embed_dim) if n_embed
                else AutoencoderKL(**shared))
     encoder, decoder = network.encoder, network.decoder
-
     # What the official constructor lets vary and diffusers' does not.
     if not n_embed and embed_dim != z_channels:
         network.quant_conv = nn.Conv2d(2 * z_channels, 2 * embed_dim, 1)
