@@ -104,6 +104,7 @@ def mean_square(y, target):
 def gradient(network, inputs, loss):
     """Of ``loss`` on the network's output: parameter's name -> float64 vector."""
     network.train()
+    torch.manual_seed(0)                               # what a network draws in training (exits) is drawn alike
     loss(network(*inputs)).backward()
     return {key: p.grad.double().flatten() for key, p in network.named_parameters() if p.grad is not None}
 

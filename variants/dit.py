@@ -1,4 +1,4 @@
-"""DiT: a transformer over patches, told its condition in one of four ways, and no U at all."""
+"""DiT: a transformer over patches, conditioned in one of four ways, without the shape of a U."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class AdaptiveBlock(TokenBlock):
     def forward(self, x: Tensor, cond: Tensor | None) -> Tensor:
         vectors = self.modulation(cond)                                           # shift, scale(, gate), twice
         half = len(vectors) // 2
-        x = x + self.told(x, self.norm1, self.attention, *vectors[:half])         # (N, L, C)
-        return x + self.told(x, self.norm2, self.mlp, *vectors[half:])
+        x = x + self.modulated(x, self.norm1, self.attention, *vectors[:half])    # (N, L, C)
+        return x + self.modulated(x, self.norm2, self.mlp, *vectors[half:])
 
     @staticmethod
-    def told(x, norm, layer, shift, scale, gate=None) -> Tensor:
+    def modulated(x, norm, layer, shift, scale, gate=None) -> Tensor:
         y = layer(modulate(norm(x), shift, scale))
         return y if gate is None else gate * y
 
@@ -81,7 +81,7 @@ class CrossAttentionBlock(TokenBlock):
 class DiT(nn.Module):
     """Diffusion Transformer (Peebles & Xie 2022, arXiv:2212.09748), over the contract of ``variants``.
 
-    Adaptive blocks are told one vector, the sum of time step and pooled context; cross-attention and
+    Adaptive blocks are conditioned on one vector, the sum of time step and pooled context; cross-attention and
     in-context blocks are given the time step and every context token as tokens apart, the former beside the
     image's, the latter among them until the last block. Raises ValueError for an unknown ``conditioning``,
     and, with ``pad=False``, for an image that the patch does not divide.
@@ -101,7 +101,7 @@ class DiT(nn.Module):
         input_size   = None,         # Pixels on a side, or (H, W), whose position code is kept as a frozen parameter,
                                      # as published; other sizes compute theirs. None = every size does.
         pad          = True,         # Pad an image whose sides the patch does not divide, and crop the output back?
-        time         = False,        # Is the network told a time step?
+        time         = False,        # Does the network take a time step?
         context_dim  = None,         # Channels of a context token.
         num_classes  = None,         # In place of context_dim: the context is class labels (N,), read from a table.
         class_drop   = 0.1,          # Share of labels dropped in training; above 0 the table ends in a null class.

@@ -55,7 +55,7 @@ class FCN(nn.Module):
         norm          = "group",
         act           = "relu",
         dropout       = 0.0,        # Before the score at stride 32; after each fully connected layer.
-        time          = False,      # Is the network told a time step?
+        time          = False,      # Does the network take a time step?
         context_dim   = None,       # Channels of a context token, pooled and added to the time embedding.
         num_convs     = (2,) * 5,   # Convolutions of each stage; VGG16 has (2, 2, 3, 3, 3).
         fc_channels   = None,       # Channels of two layers before the score, 7x7 and 1x1 (VGG16's); None = no layers.
@@ -91,7 +91,7 @@ class FCN(nn.Module):
         if up == "transposed_conv":                                               # to the next finer stride, at last 1
             self.ups.update({str(s): Enlarge(out_channels, s // finer) for finer, s in zip((1, *strides), strides)})
         self.sizes = {**scaled_channels(channels=channels, fc_channels=fc_channels),
-                      **embedding_width(width, emb_dim)}
+                      **embedding_width(self.embedding)}
 
     def forward(self, x: Tensor, t: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         check_size(x, self.smallest)

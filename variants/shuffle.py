@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from variants import plain
+from variants.parts.published_unet import PublishedUNet
+from variants.parts.unet import build_unet
 
 
 def build(**arguments):
-    """``plain`` with ``block="shuffle"`` (Ma et al. 2018, arXiv:1807.11164) after an ordinary first convolution.
+    """Build ``plain`` with ``block="shuffle"`` (Ma et al. 2018, arXiv:1807.11164) after an ordinary convolution.
 
     Upsampling is bilinear, with a 1x1 convolution.
     """
     arguments.setdefault("up", "bilinear_conv")
     if arguments["up"] == "bilinear_conv":
         arguments.setdefault("up_options", {"kernel_size": 1})
-    return plain.build(block="shuffle", stem=True, **arguments)
+    return build_unet(PublishedUNet, block="shuffle", stem=True, **arguments)

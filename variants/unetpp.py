@@ -41,11 +41,11 @@ class NestedUNet(nn.Module):
         down              = "max_pool",
         up                = "transposed_conv",
         up_options        = None,             # More arguments of the upsampling.
-        side_first        = True,             # Nodes of the level in front of what comes up? The paper's code: behind.
+        skip_first        = True,             # Nodes of the level in front of what comes up? The paper's code: behind.
         deep_supervision  = False,            # A head at every depth, where False has one.
         output            = "mean",           # mean (the paper's "accurate mode") | last | all (a list), of the heads
         head_act          = "none",           # After the heads, or their mean.
-        time              = False,            # Is the network told a time step?
+        time              = False,            # Does the network take a time step?
         time_conditioning = "add",
         context_dim       = None,             # Channels of a context token, pooled and added to the time embedding.
     ):
@@ -59,7 +59,7 @@ class NestedUNet(nn.Module):
             "norm": norm, "activation_kind": act, "dropout": dropout, "time_conditioning": time_conditioning,
             **(block_options or {})})
         self.levels, self.smallest = len(channels), 2 ** (len(channels) - 1)
-        self.side_first, self.output = side_first, output
+        self.skip_first, self.output = skip_first, output
         self.nodes, self.downs, self.ups = nn.ModuleDict(), nn.ModuleList(), nn.ModuleDict()
         for i, j in self.order():
             if j == 0:
@@ -74,7 +74,7 @@ class NestedUNet(nn.Module):
         supervised = range(1, self.levels) if deep_supervision and self.levels > 1 else [self.levels - 1]
         self.heads = nn.ModuleDict({f"0_{j}": nn.Conv2d(channels[0], out_channels, 1) for j in supervised})
         self.head_act = activation(head_act)
-        self.sizes = {**scaled_channels(channels=channels), **embedding_width(width, emb_dim)}
+        self.sizes = {**scaled_channels(channels=channels), **embedding_width(self.embedding)}
 
     def order(self) -> list[tuple[int, int]]:
         """Nodes (level, place), each after those that it takes: diagonal by diagonal of the triangle."""
@@ -91,7 +91,7 @@ class NestedUNet(nn.Module):
             else:
                 row = [made[f"{i}_{k}"] for k in range(j)]
                 rising = fit(self.ups[name](made[f"{i + 1}_{j - 1}"]), row[0].shape[2:])
-                h = torch.cat([*row, rising] if self.side_first else [rising, *row], dim=1)
+                h = torch.cat([*row, rising] if self.skip_first else [rising, *row], dim=1)
             node = self.nodes[name]
             made[name] = node(h, emb, context) if isinstance(node, Conditioned) else node(h)
         outputs = [head(made[name]) for name, head in self.heads.items()]         # each (N, out, H, W)

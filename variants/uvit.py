@@ -23,8 +23,8 @@ class LongSkip(nn.Module):
         super().__init__()
         self.project = nn.Linear(channels + skip_channels, channels)
 
-    def forward(self, x: Tensor, side: Tensor) -> Tensor:
-        return self.project(torch.cat([x, side], dim=2))                          # (N, L, C)
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.project(torch.cat([x, skip], dim=2))                          # (N, L, C)
 
 
 SKIPS = {"concat": LongSkip, "add": AddSkip, "none": NoSkip}
@@ -34,7 +34,7 @@ class UViT(nn.Module):
     """U-ViT (Bao et al. 2022, arXiv:2209.12152), over the contract of ``variants``.
 
     Time step, class and context are tokens before the image's, each with a learned position. The blocks are
-    the steps of a U of one size: what the first half leaves, the second half takes. The positions of a grid
+    the steps of a U of one size: the first half emits the skips that the second half merges. The positions of a grid
     other than that of ``image_size`` are interpolated from it. Raises ValueError for an unknown ``skip``,
     with ``pad=False`` for an image that the patch does not divide, and for another number of context tokens
     than ``context_tokens``.
@@ -56,7 +56,7 @@ class UViT(nn.Module):
         conv           = True,       # A 3x3 convolution over the output image, against seams between patches?
         mlp_time_embed = False,      # Two layers between the time step's sinusoids and its token?
         pad            = True,       # Pad an image whose sides the patch does not divide, and crop the output back?
-        time           = False,      # Is the network told a time step?
+        time           = False,      # Does the network take a time step?
         context_dim    = None,       # Channels of a context token.
         context_tokens = None,       # How many, each with its position; None = any number, with one position for all.
         num_classes    = None,       # In place of context_dim: the context is class labels (N,), read from a table.
@@ -79,7 +79,7 @@ class UViT(nn.Module):
 
         join = choose("skip", skip, SKIPS)
         self.trunk = EncoderDecoder(
-            encoder=[Step(block(), leaves=True) for _ in range(depth // 2)],
+            encoder=[Step(block(), emits_skip=True) for _ in range(depth // 2)],
             middle=[block()],
             decoder=[Step(block(), skip=join(hidden_size, hidden_size)) for _ in range(depth // 2)],
             head=nn.Sequential(LayerNorm(hidden_size, eps=norm_eps),

@@ -92,7 +92,7 @@ def our_arguments(config: dict) -> dict:
         "num_blocks": config["layers_per_block"],
         "attention_levels": tuple(i for i, kind in enumerate(config["down_block_types"]) if "Attn" in kind),
         "head_channels": 8,                                # attention_head_dim
-        "norm": "group32", "norm_eps": 1e-5,
+        "norm": "group32",                                 # norm_eps = 1e-5, which is ours too
         "down": "padded_strided_conv",                     # downsample_padding = 1
         "up": "nearest_conv",
         "sinusoid_order": "cos_sin", "frequency_shift": 0,  # flip_sin_to_cos, freq_shift
@@ -101,8 +101,8 @@ def our_arguments(config: dict) -> dict:
     }
 
 
-RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "told.project.1", "norm2": "norm2", "conv2": "conv2",
-            "conv_shortcut": "shortcut"}
+RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "time_emb_proj": "modulation.project.1", "norm2": "norm2",
+            "conv2": "conv2", "conv_shortcut": "shortcut"}
 ENDS = {"conv_in": "encoder.0.parts.0", "time_embedding.linear_1": "embedding.mlp.0",
         "time_embedding.linear_2": "embedding.mlp.2", "conv_norm_out": "head.0", "conv_out": "head.2"}
 

@@ -1,7 +1,7 @@
 """A network of feature maps, drawn by its resolutions: a U for a U-Net, a staircase for a classifier.
 
 A box's height is its resolution, its width its channels; a row holds one resolution, and time runs to the
-right. What a decoder takes from the side is drawn across; what tells time and context runs along the bottom.
+right. Skips are drawn across; time and context run along the bottom.
 """
 
 from __future__ import annotations

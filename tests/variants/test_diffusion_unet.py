@@ -6,13 +6,16 @@ import torch
 import variants
 from variants.parts.attention import SelfAttention, SpatialTransformer
 from variants.parts.diffusion_unet import DiffusionUNet
+from variants.parts.embedding import condition_embedding
+from variants.presets.published import PublishedDiffusionUNet
 
 SMALL = dict(in_channels=1, out_channels=1, image_size=16, width=8)
 
 
-def parameters(**options):
+def parameters(time=False, **options):
     with torch.device("meta"):
-        network = DiffusionUNet(1, 2, width=4, channel_mult=(1, 2), num_blocks=1, **options)
+        embedding, _ = condition_embedding(4, time, None, "add")
+        network = DiffusionUNet(1, 2, (4, 8), num_blocks=1, embedding=embedding, **options)
     return sum(p.numel() for p in network.parameters())
 
 
@@ -28,7 +31,7 @@ ATTENTION = 2 * 8 + (8 * 24 + 24) + (8 * 8 + 8)
 
 def test_parameters_by_hand():
     middle = block(8, 8) + ATTENTION + block(8, 8)
-    # From below and from the side: after the block, after the downsampling; after the block, after the input.
+    # From below and of the skip: after the block, after the downsampling; after the block, after the input.
     decoder = block(8 + 8, 8) + block(8 + 4, 8) + UP + block(8 + 4, 4) + block(4 + 4, 4)
     assert parameters() == ENCODER + middle + decoder + HEAD
 
@@ -37,17 +40,17 @@ def test_attention_by_level():
     assert parameters(attention_levels=(1,)) - parameters() == 3 * ATTENTION          # one block down, two up
 
 
-def test_scale_shift_doubles_what_blocks_are_told():
-    told = 16 * (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4) + (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4)
+def test_scale_shift_doubles_the_modulations():
+    modulation = 16 * (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4) + (4 + 8 + 8 + 8 + 8 + 8 + 4 + 4)
     mlp = (4 * 16 + 16) + (16 * 16 + 16)
-    assert parameters(time=True) - parameters() == mlp + told
-    assert parameters(time=True, time_conditioning="scale_shift") - parameters(time=True) == told
+    assert parameters(time=True) - parameters() == mlp + modulation
+    assert parameters(time=True, time_conditioning="scale_shift") - parameters(time=True) == modulation
 
 
 @pytest.mark.parametrize("num_blocks", [1, 2])
-def test_a_side_is_left_after_every_step_and_taken_by_every_block(num_blocks):
+def test_every_step_emits_a_skip_and_every_block_merges_one(num_blocks):
     network = variants.build("ddpm", channel_mult=(1, 2, 2), num_blocks=num_blocks, **SMALL)
-    assert all(step.leaves for step in network.encoder) and all(step.skip for step in network.decoder)
+    assert all(step.emits_skip for step in network.encoder) and all(step.skip for step in network.decoder)
     assert len(network.encoder) == len(network.decoder) == 3 * (num_blocks + 1)
 
 
@@ -64,8 +67,8 @@ AXES = {
     "skip": ("none", "add", "concat", "gate"), "norm": ("group", "batch", "instance", "none"),
     "down": ("max_pool", "avg_pool", "strided_conv", "padded_strided_conv", "block"),
     "up": ("transposed_conv", "nearest_conv", "bilinear_conv", "pixel_shuffle", "nearest", "block"),
-    "attention": ("self", "transformer"), "qkv_order": ("split_first", "heads_first"), "head_channels": (4,),
-    "num_heads_up": (2,), "time_conditioning": ("add_before_norm", "add", "scale_shift"), "stem_channels": (12,),
+    "attention": ("self", "transformer"), "head_channels": (4,),
+    "time_conditioning": ("add_before_norm", "add", "scale_shift"),
     "sinusoid_order": ("sin_cos", "cos_sin", "interleaved"), "frequency_shift": (0,), "table_steps": (1000,),
     "zero_last": (False,), "channel_mult": ((1,), (1.5, 2), (2, 1, 1)), "num_blocks": (1, 3), "num_classes": (1000,),
 }
@@ -83,14 +86,32 @@ def test_every_choice_of_every_axis_trains(axis, value):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
 
+@pytest.mark.parametrize("detail", [
+    {"qkv_order": "split_first"}, {"qkv_order": "heads_first"}, {"num_heads_up": 2}, {"stem_channels": 12},
+    {"norm_eps": 1e-3}, {"attention": "transformer", "transformer_depth": 2},
+    {"attention": "transformer", "head_channels": 3, "cut_heads": True}], ids=str)
+def test_every_detail_of_published_ones_trains(detail):
+    torch.manual_seed(0)
+    network = PublishedDiffusionUNet(1, 1, (8, 16), attention_levels=(1,), **detail)
+    y = network(torch.randn(2, 1, 17, 22))
+    assert y.shape == (2, 1, 17, 22)
+    y.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_unknown_details_name_the_known_ones():
+    with pytest.raises(ValueError, match="'nonsense'.*known"):
+        PublishedDiffusionUNet(1, 1, (8, 16), qkv_order="nonsense")
+
+
 def test_tokens_are_read_one_by_one_by_transformers():
     network = variants.build("ddpm", time=True, context_dim=6, attention="transformer", context_by="attention", **SMALL)
     keys = {m.blocks[0].cross_attention.k.in_features for m in network.modules() if isinstance(m, SpatialTransformer)}
     assert keys == {6} and network.embedding.context is None
 
 
-@pytest.mark.parametrize("axis", ["skip", "norm", "down", "up", "act", "attention", "qkv_order", "time_conditioning",
-                                  "sinusoid_order", "context_by", "pool"])
+@pytest.mark.parametrize("axis", ["skip", "norm", "down", "up", "act", "attention", "time_conditioning",
+                                  "sinusoid_order", "context_by"])
 def test_unknown_choice_names_the_known_ones(axis):
     with pytest.raises(ValueError, match="'nonsense'.*known"):
         network = variants.build("ddpm", time=True, context_dim=4, **SMALL, **{axis: "nonsense"})

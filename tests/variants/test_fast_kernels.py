@@ -132,8 +132,8 @@ def test_a_transformer_that_is_told_by_addition_attends_to_its_own_tokens():
     network = variants.build("ddpm", in_channels=1, out_channels=1, image_size=16, width=8, time=True, context_dim=6,
                              attention="transformer", context_by="add", zero_last=False)
     x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 400])
-    told, other = network(x, t, torch.randn(2, 1, 6)), network(x, t, torch.randn(2, 1, 6))
-    assert told.shape == x.shape and not torch.equal(told, other)
+    output, other = network(x, t, torch.randn(2, 1, 6)), network(x, t, torch.randn(2, 1, 6))
+    assert output.shape == x.shape and not torch.equal(output, other)
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -57,7 +57,7 @@ def test_cross_attention_without_context_attends_to_the_image():
 
 
 def test_cross_attention_reads_tokens_not_their_mean():
-    """Two contexts of one mean but other tokens must be told apart."""
+    """Two contexts of one mean but other tokens give two outputs."""
     torch.manual_seed(0)
     network = variants.build("cross_attention", image_size=8, time=True, context_dim=4, **SMALL).eval()
     with torch.no_grad():
@@ -70,13 +70,13 @@ def test_cross_attention_reads_tokens_not_their_mean():
     assert not torch.allclose(network(x, t, context), network(x, t, spread), atol=1e-5)
 
 
-def test_gate_is_between_nothing_and_all_of_the_side():
+def test_gate_is_between_nothing_and_all_of_the_skip():
     gate = GateSkip(8, 8)
-    x, side = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 5, 5)
-    out = gate(x, side)
+    x, skip = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 5, 5)
+    out = gate(x, skip)
     assert gate.coefficients.shape == (2, 1, 5, 5)
     assert ((0 < gate.coefficients) & (gate.coefficients < 1)).all()
-    torch.testing.assert_close(out[:, :8], side * gate.coefficients)
+    torch.testing.assert_close(out[:, :8], skip * gate.coefficients)
     assert torch.equal(out[:, 8:], x)
 
 

@@ -21,7 +21,7 @@ HEAD = 4 * 2 + 2                                                               #
 
 
 def test_parameters_with_concatenated_skip_by_hand():
-    decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4                                    # 4 from below + 4 from the side -> 4
+    decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4                                    # 4 from below + 4 of the skip -> 4
     assert parameters(channel_mult=(1, 2)) == ENCODER + UP + decoder + HEAD == 1714
 
 
@@ -31,7 +31,7 @@ def test_parameters_without_skip_by_hand():
 
 
 def test_parameters_with_gate_by_hand():
-    # Gate 4 from the side, 4 from below, 2 inside: two 1x1 convs with norm, and 2 -> 1.
+    # Gate 4 of the skip, 4 from below, 2 inside: two 1x1 convs with norm, and 2 -> 1.
     gate = 2 * (4 * 2 + 2 + 2 * 2) + (2 + 1)
     decoder = 9 * 8 * 4 + 9 * 4 * 4 + 6 * 4
     assert parameters(channel_mult=(1, 2), skip="gate") == ENCODER + UP + gate + decoder + HEAD
@@ -69,7 +69,7 @@ def test_every_choice_of_every_axis_trains(axis, value):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-def told(emb_dim=6):
+def features_and_condition(emb_dim=6):
     torch.manual_seed(0)
     return torch.randn(2, 4, 8, 8), torch.randn(2, emb_dim)
 
@@ -78,7 +78,7 @@ def told(emb_dim=6):
     (4, {}), (8, {}), (8, {"resample": "down"}), (8, {"stride": 2}), (4, {"zero_last": True})])
 def test_ada_zero_starts_as_the_shortcut_and_learns(out_channels, options):
     """adaLN-Zero: at the start a block is its shortcut; one step later it is not, in every part."""
-    x, emb = told()
+    x, emb = features_and_condition()
     block = ResidualBlock(4, out_channels, 6, time_conditioning="ada_zero", **options)
     assert torch.equal(block(x, emb), block.shortcut(block.resample(x)))
     optimizer = torch.optim.SGD(block.parameters(), 0.1)
@@ -88,18 +88,18 @@ def test_ada_zero_starts_as_the_shortcut_and_learns(out_channels, options):
         optimizer.step()
     assert not torch.equal(block(x, emb), block.shortcut(block.resample(x)))
     (block(x, emb) - 1).square().mean().backward()
-    assert all(p.grad.abs().sum() > 0 for p in block.told.parameters()) and block.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in [*block.modulation.parameters(), block.conv1.weight])
 
 
 def test_ada_zero_by_its_formula():
     """x + g(emb) F(norm(h) (1 + s(emb)) + b(emb)), with the three regressed by one linear layer each."""
-    x, emb = told()
+    x, emb = features_and_condition()
     block = ResidualBlock(4, 4, 6, time_conditioning="ada_zero")
-    for p in block.told.parameters():
+    for p in block.modulation.parameters():
         torch.nn.init.normal_(p)
-    scale, shift = block.told.project(emb)[:, :, None, None].chunk(2, dim=1)
+    scale, shift = block.modulation.project(emb)[:, :, None, None].chunk(2, dim=1)
     h = block.norm2(block.conv1(block.act(block.norm1(x)))) * (1 + scale) + shift
-    expected = x + block.told.to_gate(emb)[:, :, None, None] * block.conv2(block.act(h))
+    expected = x + block.modulation.to_gate(emb)[:, :, None, None] * block.conv2(block.act(h))
     torch.testing.assert_close(block(x, emb), expected)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import variants
+from variants.parts.blocks import ResidualBlock
 from variants.parts.light import ShuffleUnit, shuffle
 
 SMALL = dict(in_channels=1, out_channels=2, width=4)
@@ -75,13 +76,13 @@ def test_selected_skips_drop_the_top_one_unless_told():
 class Mixer(nn.Module):
     """A connector of one's own: the mean of both, with a weight."""
 
-    def __init__(self, channels, side_channels):
+    def __init__(self, channels, skip_channels):
         super().__init__()
-        assert channels == side_channels
+        assert channels == skip_channels
         self.out_channels, self.weight = channels, nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, x, side):
-        return self.weight * x + (1 - self.weight) * side
+    def forward(self, x, skip):
+        return self.weight * x + (1 - self.weight) * skip
 
 
 def test_modular_takes_parts_from_outside():
@@ -168,3 +169,25 @@ def test_a_shuffle_unit_passes_half_on():
 def test_every_skip_of_the_valid_unet_is_cropped(options):
     network = variants.build("unet_valid", image_size=64, resize=False, **options, **SMALL)
     assert network(torch.randn(1, 1, 64, 64)).shape == (1, 2, 24, 24)
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "mobile", "shuffle", "ddpm", "unetpp"])
+def test_weights_saved_under_the_modulations_old_name_load(name):
+    """Blocks called their ``modulation`` ``told`` once; such a state dict is loaded strictly, and left as it is."""
+    network, other = (variants.build(name, image_size=16, time=True, in_channels=1, out_channels=2, width=8).eval()
+                      for _ in range(2))
+    old = {key.replace(".modulation.", ".told."): value for key, value in network.state_dict().items()}
+    keys = list(old)
+    assert any(".told." in key for key in keys)
+    other.load_state_dict(old, strict=True)
+    assert list(old) == keys
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 517])
+    assert torch.equal(network(x, t), other(x, t))
+    with pytest.raises(RuntimeError, match="Unexpected key.*told"):
+        other.load_state_dict({**old, "head.told.weight": torch.zeros(1)}, strict=True)
+
+
+def test_a_block_alone_loads_its_old_name():
+    block, other = ResidualBlock(4, 4, 6), ResidualBlock(4, 4, 6)
+    other.load_state_dict({key.replace("modulation.", "told."): v for key, v in block.state_dict().items()})
+    assert torch.equal(other.modulation.project[1].weight, block.modulation.project[1].weight)

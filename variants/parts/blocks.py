@@ -1,4 +1,4 @@
-"""The convolution blocks of a U: plain and residual, both told the time step in one of several ways."""
+"""The convolution blocks of a U: plain and residual, conditioned on a time step in one of several ways."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def activation(kind: str) -> nn.Module:
 
 
 class Modulation(nn.Module):
-    """How a block is told its condition, between a norm and its activation.
+    """Modulate features by a condition vector, between a norm and its activation.
 
     ``add``: h + b(emb), an added bias. ``add_before_norm``: the same in front of the norm, straight after the
     convolution (DDPM's published code). ``scale_shift``: h * (1 + s(emb)) + b(emb), also called FiLM
@@ -55,18 +55,18 @@ class Modulation(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
-        told = self.project(emb)[:, :, None, None]                                # (N, C or 2C, 1, 1)
+        projected = self.project(emb)[:, :, None, None]                           # (N, C or 2C, 1, 1)
         if not self.scales:
-            return h + told
-        scale, shift = told.chunk(2, dim=1)
+            return h + projected
+        scale, shift = projected.chunk(2, dim=1)
         return h * (1 + scale) + shift
 
     def gate(self, h: Tensor, emb: Tensor) -> Tensor:
-        """``h`` (N, C, H, W), the end of a residual branch, times its gate; as it is where this kind has none."""
+        """Return ``h`` (N, C, H, W), the end of a residual branch, times its gate; as it is where there is none."""
         return h if self.to_gate is None else h * self.to_gate(emb)[:, :, None, None]
 
     def around(self, norm: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        """``h`` normalised and told, in this kind's order."""
+        """Return ``h`` normalised and modulated, in this kind's order."""
         return norm(self(h, emb)) if self.kind == "add_before_norm" else self(norm(h), emb)
 
 
@@ -78,7 +78,7 @@ class PlainBlock(Conditioned):
     def __init__(self,
         in_channels,
         out_channels,
-        emb_dim           = None,    # Length of the condition vector; None = the block is told nothing.
+        emb_dim           = None,    # Length of the condition vector; None = no condition.
         norm              = "group",
         activation_kind   = "silu",
         dropout           = 0.0,     # Between the two convolutions.
@@ -113,11 +113,11 @@ class PlainBlock(Conditioned):
                                                 normalization(norm, out_channels), activation(late))
                                   for _ in range(2, num_convs))
         self.drop, self.last_drop = nn.Dropout(dropout), nn.Dropout(last_dropout)
-        self.told = Modulation(emb_dim, mid_channels, time_conditioning) if emb_dim else None
+        self.modulation = Modulation(emb_dim, mid_channels, time_conditioning) if emb_dim else None
 
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         h = self.early_act(self.conv1(x))                                         # (N, mid, H, W)
-        h = self.norm1(h) if self.told is None else self.told.around(self.norm1, h, emb)
+        h = self.norm1(h) if self.modulation is None else self.modulation.around(self.norm1, h, emb)
         h = self.drop(self.act(h))
         h = self.act(self.norm2(self.early_act(self.conv2(h))))                   # (N, out, H, W)
         for conv in self.more:
@@ -138,7 +138,7 @@ class ResidualBlock(Conditioned):
     def __init__(self,
         in_channels,
         out_channels,
-        emb_dim           = None,    # Length of the condition vector; None = the block is told nothing.
+        emb_dim           = None,    # Length of the condition vector; None = no condition.
         norm              = "group",
         activation_kind   = "silu",
         dropout           = 0.0,     # Before the second convolution.
@@ -160,7 +160,7 @@ class ResidualBlock(Conditioned):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.act = activation(activation_kind)
         self.drop = nn.Dropout(dropout)
-        self.told = Modulation(emb_dim, out_channels, time_conditioning, gated=True) if emb_dim else None
+        self.modulation = Modulation(emb_dim, out_channels, time_conditioning, gated=True) if emb_dim else None
         self.first_act = self.act if preactivate else nn.Identity()
         self.shortcut = nn.Identity()
         if project or stride > 1 or in_channels != out_channels:
@@ -168,15 +168,15 @@ class ResidualBlock(Conditioned):
             if shortcut_norm != "none":
                 self.shortcut = nn.Sequential(self.shortcut, normalization(shortcut_norm, out_channels))
         self.resample = RESAMPLE[resample]()
-        if zero_last and not (self.told and self.told.to_gate):
+        if zero_last and not (self.modulation and self.modulation.to_gate):
             nn.init.zeros_(self.conv2.weight)
             nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         h = self.conv1(self.resample(self.first_act(self.norm1(x))))                    # (N, out, H', W')
-        h = self.norm2(h) if self.told is None else self.told.around(self.norm2, h, emb)
+        h = self.norm2(h) if self.modulation is None else self.modulation.around(self.norm2, h, emb)
         h = self.conv2(self.drop(self.act(h)))
-        h = h if self.told is None else self.told.gate(h, emb)
+        h = h if self.modulation is None else self.modulation.gate(h, emb)
         return h + self.shortcut(self.resample(x))                                # (N, out, H', W')
 
 

@@ -57,7 +57,7 @@ class ClassTable(nn.Embedding):
 
 
 class ConditionEmbedding(nn.Module):
-    """Time step and, where asked for, the pooled context -> one vector (N, dim) that blocks are told.
+    """Time step and, where asked for, the pooled context -> one vector (N, dim) that blocks are conditioned on.
 
     Time goes through sinusoids and a two-layer MLP (DDPM, Ho et al. 2020, App. B); the mean over context
     tokens through one linear layer, added to it (as ADM adds its class embedding; a one-hot token makes
@@ -106,6 +106,23 @@ class ConditionEmbedding(nn.Module):
         if context is not None and context.is_floating_point():
             context = context.mean(dim=1, keepdim=True)                           # (N, L, context_dim) -> (N, 1, ...)
         return sum(self.tokens(t, context))[:, 0]                                 # (N, dim)
+
+
+def condition_embedding(width, time, context_dim, context_by,
+                        **options) -> tuple[ConditionEmbedding | None, int | None]:
+    """Return what embeds time step and pooled context, and the channels of the tokens that attention reads.
+
+    The former is None without time step, pooled context and classes; the latter is None unless ``context_by`` is
+    "attention", which leaves the context out of the vector. ``width`` is the number of sinusoids, a fourth of the
+    vector's length. ``options`` are further arguments of :class:`ConditionEmbedding`. Raises ValueError for an
+    unknown ``context_by``.
+    """
+    if context_by not in ("add", "attention"):
+        raise ValueError(f"unknown context_by {context_by!r} (known: add, attention)")
+    pooled_dim, token_dim = (context_dim, None) if context_by == "add" else (None, context_dim)
+    if not (time or pooled_dim or options.get("num_classes")):
+        return None, token_dim
+    return ConditionEmbedding(4 * width, width, time, pooled_dim, **options), token_dim
 
 
 def grid_positions(dim: int, height: int, width: int, device=None) -> Tensor:

@@ -30,7 +30,7 @@ class InvertedResidual(Conditioned):
     def __init__(self,
         in_channels,
         out_channels,
-        emb_dim           = None,    # Length of the condition vector; None = the block is told nothing.
+        emb_dim           = None,    # Length of the condition vector; None = no condition.
         norm              = "group",
         activation_kind   = "silu",
         dropout           = 0.0,     # Before the last convolution.
@@ -45,13 +45,13 @@ class InvertedResidual(Conditioned):
         self.expand = nn.Sequential() if expansion == 1 else nn.Sequential(
             pointwise(in_channels, hidden), normalization(norm, hidden), activation(activation_kind))
         self.depthwise, self.norm = depthwise(hidden, stride), normalization(norm, hidden)
-        self.told = Modulation(emb_dim, hidden, time_conditioning) if emb_dim else None
+        self.modulation = Modulation(emb_dim, hidden, time_conditioning) if emb_dim else None
         self.act, self.drop = activation(activation_kind), nn.Dropout(dropout)
         self.project = nn.Sequential(pointwise(hidden, out_channels), normalization(norm, out_channels))
 
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         h = self.depthwise(self.expand(x))                                        # (N, hidden, H / stride, W / stride)
-        h = self.norm(h) if self.told is None else self.told.around(self.norm, h, emb)
+        h = self.norm(h) if self.modulation is None else self.modulation.around(self.norm, h, emb)
         h = self.project(self.drop(self.act(h)))                                  # (N, out, H / stride, W / stride)
         return x + h if self.adds else h
 
@@ -78,7 +78,7 @@ class ShuffleUnit(Conditioned):
             depthwise(enters), normalization(norm, enters),
             pointwise(enters, half), normalization(norm, half), activation(activation_kind))
         self.first, self.norm = pointwise(enters, half), normalization(norm, half)
-        self.told = Modulation(emb_dim, half, time_conditioning) if emb_dim else None
+        self.modulation = Modulation(emb_dim, half, time_conditioning) if emb_dim else None
         self.act = activation(activation_kind)
         self.rest = nn.Sequential(
             depthwise(half), normalization(norm, half), nn.Dropout(dropout),
@@ -87,7 +87,7 @@ class ShuffleUnit(Conditioned):
     def forward(self, x: Tensor, emb: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         kept, worked = x.chunk(2, dim=1) if self.splits else (x, x)
         h = self.first(worked)                                                    # (N, out / 2, H, W)
-        h = self.norm(h) if self.told is None else self.told.around(self.norm, h, emb)
+        h = self.norm(h) if self.modulation is None else self.modulation.around(self.norm, h, emb)
         return shuffle(torch.cat([self.other(kept), self.rest(self.act(h))], dim=1), 2)   # (N, out, H, W)
 
 
@@ -99,7 +99,7 @@ class ShuffleBlock(Conditioned):
     def __init__(self,
         in_channels,
         out_channels,
-        emb_dim           = None,    # Length of the condition vector; None = the block is told nothing.
+        emb_dim           = None,    # Length of the condition vector; None = no condition.
         norm              = "group",
         activation_kind   = "silu",
         dropout           = 0.0,

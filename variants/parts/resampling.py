@@ -79,3 +79,8 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
         return x
     rows, columns = size[0] - x.shape[2], size[1] - x.shape[3]
     return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+
+
+def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return ``x`` (N, C, H, W) interpolated bilinearly to ``size``, or as it is where it has that."""
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear")

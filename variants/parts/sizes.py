@@ -57,9 +57,9 @@ def scaled_channels(multiple: int = 1, **options) -> dict[str, Scaled]:
             for name, value in options.items() if value}
 
 
-def embedding_width(width: int, embedded) -> dict[str, Scaled]:
-    """``width`` of a network whose channels are given apart: the sinusoids, where there is an embedding."""
-    return {"width": Scaled(width, 2)} if embedded else {}
+def embedding_width(embedding) -> dict[str, Scaled]:
+    """Return ``width`` of a network whose channels are given apart: the embedding's sinusoids, where there is one."""
+    return {"width": Scaled(embedding.time_features, 2)} if embedding is not None else {}
 
 
 def token_sizes(hidden_size: int, mlp_ratio: float, num_heads: int) -> dict[str, Scaled | Fine]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from variants.parts.diffusion_unet import DiffusionUNet
+from variants.parts.embedding import condition_embedding
+from variants.presets.published import PublishedDiffusionUNet
 from variants.presets.weights import Slot, renamed
 
 SOURCE = "openai/guided-diffusion guided_diffusion/unet.py; Dhariwal & Nichol 2021, arXiv:2105.05233"
@@ -108,14 +110,17 @@ def build(*,
     use_scale_shift_norm    = False,
     resblock_updown         = False,
     use_new_attention_order = False,
-    **options,                           # Further arguments of DiffusionUNet.
+    context_dim             = None,      # Channels of the tokens that attention reads (LDM); ADM has none.
+    network                 = PublishedDiffusionUNet,    # A class that takes its arguments.
+    **options,                           # Further arguments of the class.
 ) -> DiffusionUNet:
-    """``UNetModel`` by its official constructor's arguments."""
+    """Build ``UNetModel`` by its official constructor's arguments. Raises ValueError for other than 2-D images."""
     if dims != 2:
         raise ValueError(f"this project builds networks for 2-D images, not dims={dims}")
     factors = set(attention_resolutions)
-    return DiffusionUNet(in_channels, out_channels, **{
-        "width": model_channels, "channel_mult": tuple(channel_mult), "num_blocks": num_res_blocks,
+    embedding, token_dim = condition_embedding(model_channels, True, context_dim, "attention", num_classes=num_classes)
+    return network(in_channels, out_channels, [int(model_channels * mult) for mult in channel_mult], **{
+        "num_blocks": num_res_blocks, "embedding": embedding, "token_dim": token_dim,
         "attention_levels": tuple(i for i in range(len(channel_mult)) if 2 ** i in factors),
         "num_heads": num_heads, "num_heads_up": num_heads_upsample if num_heads_upsample != -1 else num_heads,
         "head_channels": num_head_channels if num_head_channels != -1 else None,
@@ -123,8 +128,7 @@ def build(*,
         "down": "block" if resblock_updown else "padded_strided_conv" if conv_resample else "avg_pool",
         "up": "block" if resblock_updown else "nearest_conv" if conv_resample else "nearest",
         "time_conditioning": "scale_shift" if use_scale_shift_norm else "add_before_norm",
-        "norm": "group32", "norm_eps": 1e-5, "sinusoid_order": "cos_sin", "frequency_shift": 0,
-        "dropout": dropout, "time": True, "num_classes": num_classes, **options})
+        "norm": "group32", "norm_eps": 1e-5, "dropout": dropout, **options})
 
 
 PART = r"((?:(?:input|output)_blocks\.\d+|middle_block)\.\d+)"      # a block, an attention or a resampling
@@ -138,7 +142,7 @@ RENAMED = (
     # Residual blocks.
     (rf"^{PART}\.norm1\.",                     r"\1.in_layers.0."),
     (rf"^{PART}\.conv1\.",                     r"\1.in_layers.2."),
-    (rf"^{PART}\.told\.project\.1\.",          r"\1.emb_layers.1."),
+    (rf"^{PART}\.modulation\.project\.1\.",    r"\1.emb_layers.1."),
     (rf"^{PART}\.norm2\.",                     r"\1.out_layers.0."),
     (rf"^{PART}\.conv2\.",                     r"\1.out_layers.3."),
     (rf"^{PART}\.shortcut\.",                  r"\1.skip_connection."),

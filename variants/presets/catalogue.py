@@ -10,7 +10,7 @@ from typing import Any
 
 from variants.registry import FolderRegistry
 
-families = FolderRegistry(__package__, "family", Path(__file__).parent, exclude=("catalogue", "weights"))
+families = FolderRegistry(__package__, "family", Path(__file__).parent, exclude=("catalogue", "published", "weights"))
 
 
 def names() -> list[str]:

@@ -9,6 +9,8 @@ from torch import nn
 from variants.parts.attention import SelfAttention
 from variants.parts.blocks import ResidualBlock
 from variants.parts.diffusion_unet import DiffusionUNet
+from variants.parts.embedding import ConditionEmbedding
+from variants.presets.published import PublishedDiffusionUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = ("pesser/pytorch_diffusion model.py and ermongroup/ddim models/diffusion.py, after hojonathanho/diffusion; "
@@ -39,19 +41,19 @@ def build(*,
     resamp_with_conv = True,
     in_channels,
     resolution,                          # Of the image, in pixels; says which level has which size.
-    **options,                           # Further arguments of DiffusionUNet.
+    **options,                           # Further arguments of PublishedDiffusionUNet.
 ) -> DiffusionUNet:
-    """``Model`` by its official constructor's arguments: eps 1e-6, sines first, strides padded at the far sides."""
-    return DiffusionUNet(in_channels, out_ch, **{
-        "width": ch, "channel_mult": tuple(ch_mult), "stem_channels": ch, "num_blocks": num_res_blocks,
+    """Build ``Model`` by its official constructor's arguments: eps 1e-6, sines first, strides padded at far sides."""
+    embedding = ConditionEmbedding(4 * ch, ch, order="sin_cos", frequency_shift=1)
+    return PublishedDiffusionUNet(in_channels, out_ch, [int(ch * mult) for mult in ch_mult], **{
+        "stem_channels": ch, "num_blocks": num_res_blocks, "embedding": embedding,
         "attention_levels": tuple(i for i in range(len(ch_mult)) if resolution // 2 ** i in attn_resolutions),
         "down": "strided_conv" if resamp_with_conv else "avg_pool",
         "up": "nearest_conv" if resamp_with_conv else "nearest",
-        "norm": "group32", "norm_eps": 1e-6, "sinusoid_order": "sin_cos", "frequency_shift": 1,
-        "time_conditioning": "add_before_norm", "dropout": dropout, "time": True, **options})
+        "norm": "group32", "norm_eps": 1e-6, "time_conditioning": "add_before_norm", "dropout": dropout, **options})
 
 
-RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "temb_proj": "told.project.1", "norm2": "norm2", "conv2": "conv2",
+RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "temb_proj": "modulation.project.1", "norm2": "norm2", "conv2": "conv2",
             "nin_shortcut": "shortcut"}
 
 

@@ -7,7 +7,9 @@ from torch import nn
 from variants.parts.attention import SelfAttention
 from variants.parts.blocks import ResidualBlock
 from variants.parts.diffusion_unet import DiffusionUNet
+from variants.parts.embedding import ConditionEmbedding
 from variants.presets.ddpm import convolved
+from variants.presets.published import PublishedDiffusionUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "w86763777/pytorch-ddpm model.py, after Ho et al. 2020, arXiv:2006.11239"
@@ -27,17 +29,17 @@ def build(*,
     attn,                    # Levels that are attended.
     num_res_blocks,
     dropout,
-    **options,               # Further arguments of DiffusionUNet.
+    **options,               # Further arguments of PublishedDiffusionUNet.
 ) -> DiffusionUNet:
-    """``UNet`` by its official constructor's arguments; always from 3 channels to 3."""
-    return DiffusionUNet(3, 3, **{
-        "width": ch, "channel_mult": tuple(ch_mult), "stem_channels": ch, "num_blocks": num_res_blocks,
-        "attention_levels": tuple(attn), "down": "padded_strided_conv", "up": "nearest_conv", "norm": "group32",
-        "norm_eps": 1e-5, "sinusoid_order": "interleaved", "frequency_shift": 0, "table_steps": T,
-        "time_conditioning": "add_before_norm", "dropout": dropout, "time": True, **options})
+    """Build ``UNet`` by its official constructor's arguments; always from 3 channels to 3."""
+    embedding = ConditionEmbedding(4 * ch, ch, order="interleaved", table_steps=T)
+    return PublishedDiffusionUNet(3, 3, [int(ch * mult) for mult in ch_mult], **{
+        "stem_channels": ch, "num_blocks": num_res_blocks, "attention_levels": tuple(attn), "embedding": embedding,
+        "down": "padded_strided_conv", "up": "nearest_conv", "norm": "group32", "norm_eps": 1e-5,
+        "time_conditioning": "add_before_norm", "dropout": dropout, **options})
 
 
-RESIDUAL = {"block1.0": "norm1", "block1.2": "conv1", "temb_proj.1": "told.project.1", "block2.0": "norm2",
+RESIDUAL = {"block1.0": "norm1", "block1.2": "conv1", "temb_proj.1": "modulation.project.1", "block2.0": "norm2",
             "block2.3": "conv2", "shortcut": "shortcut"}
 
 

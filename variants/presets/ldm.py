@@ -46,7 +46,7 @@ def build(*,
     num_classes             = None,
     **arguments,                         # ADM's.
 ) -> DiffusionUNet:
-    """``UNetModel`` of openaimodel.py by its official constructor's arguments."""
+    """Build ``UNetModel`` of openaimodel.py by its official constructor's arguments."""
     if num_heads == num_head_channels == -1:
         raise ValueError("give num_heads or num_head_channels")
     if use_spatial_transformer != (context_dim is not None):
@@ -57,7 +57,7 @@ def build(*,
         num_heads_upsample = -1                              # as published: heads are counted anew at every width
     return adm.build(num_heads=num_heads, num_head_channels=num_head_channels, num_heads_upsample=num_heads_upsample,
                      num_classes=num_classes, attention="transformer" if use_spatial_transformer else "self",
-                     transformer_depth=transformer_depth, context_dim=context_dim, context_by="attention",
+                     transformer_depth=transformer_depth, context_dim=context_dim,
                      cut_heads=not legacy, stem_channels=arguments["model_channels"], **arguments)
 
 

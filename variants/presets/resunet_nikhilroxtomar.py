@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "nikhilroxtomar/Semantic-Segmentation-Architecture PyTorch/resunet.py; Zhang et al. 2017, arXiv:1711.10684"
@@ -17,15 +17,15 @@ FIRST_LAYERS = {"c11": "conv1", "br1.bn": "norm2", "c12": "conv2", "c13": "short
 def build(
     in_channels  = 3,            # Fixed in the repository, as is the next.
     out_channels = 1,
-) -> UNet:
+) -> PublishedUNet:
     """``build_resunet`` of the repository; the sigmoid is in the network."""
-    return UNet(in_channels, out_channels, width=64, channel_mult=(1, 2, 4, 8), block="residual", norm="batch",
-                act="relu", down="block", up="bilinear", up_options={"align_corners": True},
-                block_options={"project": True}, first_options={"preactivate": False},
-                skip_options={"side_first": False}, head_norm=False, head_act="sigmoid")
+    return PublishedUNet(in_channels, out_channels, (64, 128, 256, 512), block="residual", norm="batch", act="relu",
+                         down="block", up="bilinear", up_options={"align_corners": True},
+                         block_options={"project": True}, first_options={"preactivate": False},
+                         skip_options={"skip_first": False}, head_norm=False, head_act="sigmoid")
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths = network.module_paths()
     first, *rest = paths["block"]
     named = {f"r{i}": block for i, block in enumerate(rest, start=2)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "rishikksh20/ResUnet core/res_unet.py; Zhang et al. 2017, arXiv:1711.10684"
@@ -21,15 +21,15 @@ FIRST_LAYERS = {"input_layer.0": "conv1", "input_layer.1": "norm2", "input_layer
 def build(
     channel,                     # Channels of the image.
     filters = (64, 128, 256, 512),   # Four, as there.
-) -> UNet:
+) -> PublishedUNet:
     """``ResUnet`` of the repository; one class, and the sigmoid is in the network."""
     filters = filters[:4]
-    return UNet(channel, 1, channels=filters, block="residual", norm="batch", act="relu", down="block",
-                up_channels=filters[1:], block_options=BLOCK, first_options=FIRST, skip_options={"side_first": False},
-                head_norm=False, head_act="sigmoid")
+    return PublishedUNet(channel, 1, filters, block="residual", norm="batch", act="relu", down="block",
+                         up_channels=filters[1:], block_options=BLOCK, first_options=FIRST,
+                         skip_options={"skip_first": False}, head_norm=False, head_act="sigmoid")
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths = network.module_paths()
     first, *strided, bridge = paths["block"]
     modules = {k: f"{first}.{layer}" for k, layer in FIRST_LAYERS.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "4uiiurz1/pytorch-nested-unet archs.py"
@@ -16,13 +16,13 @@ LAYERS = {"conv1": "conv1", "bn1": "norm1", "conv2": "conv2", "bn2": "norm2"}
 def build(
     num_classes,
     input_channels = 3,
-) -> UNet:
+) -> PublishedUNet:
     """``UNet`` of the repository."""
-    return UNet(input_channels, num_classes, width=32, channel_mult=(1, 2, 4, 8, 16), norm="batch", act="relu",
-                up="bilinear", up_options={"align_corners": True})
+    return PublishedUNet(input_channels, num_classes, (32, 64, 128, 256, 512), norm="batch", act="relu", up="bilinear",
+                         up_options={"align_corners": True})
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths = network.module_paths()
     bottom = len(paths["decoder"])
     named = {f"conv{i}_0": block for i, block in enumerate(paths["block"])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "u-net-release-2015-10-02, phseg_v5.prototxt (lmb.informatik.uni-freiburg.de); arXiv:1505.04597"
@@ -17,17 +17,17 @@ INPUTS = {None: dict(side=572)}
 def build(
     in_channels = 1,
     n_classes   = 2,
-) -> UNet:
+) -> PublishedUNet:
     """The release's network: ReLU after each up-convolution, the last of which keeps its 128 channels.
 
     Dropout of 0.5 ends levels 3 and 4, in place, so that level 3's skip carries it.
     """
-    return UNet(in_channels, n_classes, channels=(64, 128, 256, 512, 1024), up_channels=(128, 128, 256, 512),
-                norm="none", act="relu", up_act="relu", block_options={"padding": 0}, level_dropout=(0, 0, 0, 0.5, 0.5),
-                skip_options={"side_first": False}, crops_side=True)
+    return PublishedUNet(in_channels, n_classes, (64, 128, 256, 512, 1024), up_channels=(128, 128, 256, 512),
+                         norm="none", act="relu", up_act="relu", block_options={"padding": 0},
+                         level_dropout=(0, 0, 0, 0.5, 0.5), skip_options={"skip_first": False}, crops_skip=True)
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     """The prototxt's layer names, each with ``weight`` and ``bias``; weights as PyTorch lays them out."""
     paths = network.module_paths()
     bottom = len(paths["up"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "jvanvugt/pytorch-unet unet.py; Ronneberger et al. 2015, arXiv:1505.04597"
@@ -30,17 +30,17 @@ def build(
     padding     = False,         # False: the output is smaller than the image.
     batch_norm  = False,         # After each activation.
     up_mode     = "upconv",      # upconv | upsample
-) -> UNet:
+) -> PublishedUNet:
     """``UNet`` of the repository. A padded one crops too: an odd map's last row is not in the output."""
     if up_mode not in UP:
         raise ValueError(f"unknown up_mode {up_mode!r} (known: {', '.join(UP)})")
-    return UNet(in_channels, n_classes, channels=[2 ** (wf + i) for i in range(depth)],
-                norm="batch" if batch_norm else "none", act="relu",
-                block_options={"padding": int(padding), "order": "act_norm"},
-                skip_options={"side_first": False}, crops_side=True, **UP[up_mode])
+    return PublishedUNet(in_channels, n_classes, [2 ** (wf + i) for i in range(depth)],
+                         norm="batch" if batch_norm else "none", act="relu",
+                         block_options={"padding": int(padding), "order": "act_norm"},
+                         skip_options={"skip_first": False}, crops_skip=True, **UP[up_mode])
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths = network.module_paths()
     normed = f"{paths['block'][0]}.norm1.weight" in network.state_dict()
     layers = {0: "conv1", 2: "norm1", 3: "conv2", 5: "norm2"} if normed else {0: "conv1", 2: "conv2"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "LeeJunHyun/Image_Segmentation network.py; Oktay et al. 2018, arXiv:1804.03999"
@@ -22,13 +22,13 @@ def build(
     img_ch    = 3,
     output_ch = 1,
     attention = False,           # AttU_Net, where False is U_Net.
-) -> UNet:
+) -> PublishedUNet:
     """``U_Net`` or ``AttU_Net`` of the repository."""
-    return UNet(img_ch, output_ch, width=64, channel_mult=(1, 2, 4, 8, 16), norm="batch", act="relu",
-                up="nearest_conv", up_norm="batch", up_act="relu", **(GATE if attention else {}))
+    return PublishedUNet(img_ch, output_ch, (64, 128, 256, 512, 1024), norm="batch", act="relu", up="nearest_conv",
+                         up_norm="batch", up_act="relu", **(GATE if attention else {}))
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths, modules = network.module_paths(), {}
     for i, block in enumerate(paths["block"], start=1):
         modules |= {f"Conv{i}.{k}": f"{block}.{layer}" for k, layer in LAYERS.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "mateuszbuda/brain-segmentation-pytorch unet.py; Buda et al. 2019, arXiv:1906.03720"
@@ -17,13 +17,14 @@ def build(
     in_channels   = 3,
     out_channels  = 1,
     init_features = 32,          # Channels of the first level.
-) -> UNet:
+) -> PublishedUNet:
     """``UNet`` of the repository."""
-    return UNet(in_channels, out_channels, width=init_features, channel_mult=(1, 2, 4, 8, 16), norm="batch", act="relu",
-                block_options={"conv_bias": False}, skip_options={"side_first": False}, head_act="sigmoid")
+    return PublishedUNet(in_channels, out_channels, [init_features * 2 ** i for i in range(5)], norm="batch",
+                         act="relu", block_options={"conv_bias": False}, skip_options={"skip_first": False},
+                         head_act="sigmoid")
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths, modules = network.module_paths(), {}
     *blocks, bottom = paths["block"]
     for i, block in enumerate(blocks, start=1):

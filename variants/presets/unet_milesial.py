@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "milesial/Pytorch-UNet unet/unet_model.py, unet/unet_parts.py"
@@ -24,13 +24,13 @@ def build(
     n_channels = 3,              # Channels of the image.
     n_classes  = 2,
     bilinear   = False,
-) -> UNet:
-    """``UNet`` of the repository; an odd map from below is padded to its side."""
-    return UNet(n_channels, n_classes, norm="batch", act="relu", block_options={"conv_bias": False},
-                **(BILINEAR if bilinear else {"channels": CHANNELS}))
+) -> PublishedUNet:
+    """``UNet`` of the repository; an odd map from below is padded to the skip's size."""
+    return PublishedUNet(n_channels, n_classes, norm="batch", act="relu", block_options={"conv_bias": False},
+                         **(BILINEAR if bilinear else {"channels": CHANNELS}))
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths, modules = network.module_paths(), {}
     for i, block in enumerate(paths["block"]):
         name = f"down{i}.maxpool_conv.1" if i else "inc"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "nikhilroxtomar/Semantic-Segmentation-Architecture PyTorch/unet.py, PyTorch/attention-unet.py"
@@ -11,9 +11,9 @@ PRESETS = {
     "unet_nikhilroxtomar":          dict(attention=False),       # build_unet
     "attentionunet_nikhilroxtomar": dict(attention=True),        # attention_unet
 }
-PLAIN = dict(channel_mult=(1, 2, 4, 8, 16), skip_options={"side_first": False})
-GATED = dict(channel_mult=(1, 2, 4, 8), up="bilinear", up_options={"align_corners": True}, skip="gate",
-             skip_options={"norm": "batch", "inner_ratio": 1.0, "per_channel": True, "side_first": False})
+PLAIN = dict(channels=(64, 128, 256, 512, 1024), skip_options={"skip_first": False})
+GATED = dict(channels=(64, 128, 256, 512), up="bilinear", up_options={"align_corners": True}, skip="gate",
+             skip_options={"norm": "batch", "inner_ratio": 1.0, "per_channel": True, "skip_first": False})
 LAYERS = {"conv1": "conv1", "bn1": "norm1", "conv2": "conv2", "bn2": "norm2"}
 GATED_LAYERS = {"conv.0": "conv1", "conv.1": "norm1", "conv.3": "conv2", "conv.4": "norm2"}
 GATE_LAYERS = {"Wg.0": "gate_g.0", "Wg.1": "gate_g.1", "Ws.0": "gate_x.0", "Ws.1": "gate_x.1", "output.0": "psi.1"}
@@ -23,12 +23,12 @@ def build(
     attention    = False,        # attention_unet, where False is build_unet.
     in_channels  = 3,            # Fixed in the repository, as is the next.
     out_channels = 1,
-) -> UNet:
+) -> PublishedUNet:
     """``build_unet`` or ``attention_unet`` of the repository."""
-    return UNet(in_channels, out_channels, width=64, norm="batch", act="relu", **(GATED if attention else PLAIN))
+    return PublishedUNet(in_channels, out_channels, norm="batch", act="relu", **(GATED if attention else PLAIN))
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     paths = network.module_paths()
     gated = f"{paths['skip'][0]}.psi.1.weight" in network.state_dict()
     layers, bottom, decoder, head = ((GATED_LAYERS, "b1", "c1", "output") if gated else

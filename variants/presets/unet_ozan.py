@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 
 SOURCE = "ozan-oktay/Attention-Gated-Networks models/networks/unet_2D.py; Oktay et al. 2018, arXiv:1804.03999"
@@ -26,15 +26,15 @@ def build(
     is_deconv     = True,
     in_channels   = 3,
     is_batchnorm  = True,        # In the encoder; the decoder has none.
-) -> UNet:
+) -> PublishedUNet:
     """``unet_2D`` of the repository."""
     check_deconv(is_deconv)
-    return UNet(in_channels, n_classes, channels=[int(c / feature_scale) for c in CHANNELS], act="relu",
-                norm="batch" if is_batchnorm else "none", decoder_options={"norm": "none"},
-                up_options={"kernel_size": 4})
+    return PublishedUNet(in_channels, n_classes, [int(c / feature_scale) for c in CHANNELS], act="relu",
+                         norm="batch" if is_batchnorm else "none", decoder_options={"norm": "none"},
+                         up_options={"kernel_size": 4})
 
 
-def weight_map(network: UNet, head: str = "final") -> dict[str, Slot]:
+def weight_map(network: PublishedUNet, head: str = "final") -> dict[str, Slot]:
     paths, modules = network.module_paths(), {}
     for i, block in enumerate(paths["block"], start=1):
         name = "center" if i == len(paths["block"]) else f"conv{i}"

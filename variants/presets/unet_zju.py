@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets import unet_ozan
 from variants.presets.weights import Slot
 
@@ -19,13 +19,13 @@ def build(
     feature_scale = 4,           # Without effect, as in the repository.
     is_deconv     = True,
     is_batchnorm  = True,        # In the encoder; the decoder has none.
-) -> UNet:
+) -> PublishedUNet:
     """``UNet`` of the repository."""
     unet_ozan.check_deconv(is_deconv)
-    return UNet(in_channels, 1, channels=unet_ozan.CHANNELS, norm="batch" if is_batchnorm else "none", act="relu",
-                decoder_options={"norm": "none"}, up_options={"kernel_size": 4}, skip_options={"side_first": False},
-                head_kernel=3, head_act="sigmoid")
+    return PublishedUNet(in_channels, 1, unet_ozan.CHANNELS, norm="batch" if is_batchnorm else "none", act="relu",
+                         decoder_options={"norm": "none"}, up_options={"kernel_size": 4},
+                         skip_options={"skip_first": False}, head_kernel=3, head_act="sigmoid")
 
 
-def weight_map(network: UNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet) -> dict[str, Slot]:
     return unet_ozan.weight_map(network, head="outconv1")

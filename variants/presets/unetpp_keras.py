@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from variants.parts.unet import UNet
+from variants.parts.published_unet import PublishedUNet
 from variants.presets.weights import Slot, map_by_prefix
 from variants.unetpp import NestedUNet
 
@@ -26,17 +26,17 @@ def build(
     num_class        = 1,
     deep_supervision = False,    # Of UNetPlusPlus: four outputs, a list, where False gives one.
     dropout_rate     = 0.5,      # After each convolution.
-) -> UNet | NestedUNet:
+) -> PublishedUNet | NestedUNet:
     """``UNetPlusPlus``, ``U_Net`` or ``wU_Net`` of the Keras code; the sigmoid is in the network."""
     arguments = dict(channels=nb_filter, norm="none", act="relu", dropout=dropout_rate,
                      block_options={"last_dropout": dropout_rate}, head_act="sigmoid")
     if nested:
-        return NestedUNet(color_type, num_class, side_first=False, deep_supervision=deep_supervision, output="all",
+        return NestedUNet(color_type, num_class, skip_first=False, deep_supervision=deep_supervision, output="all",
                           **arguments)
-    return UNet(color_type, num_class, skip_options={"side_first": False}, **arguments)
+    return PublishedUNet(color_type, num_class, skip_options={"skip_first": False}, **arguments)
 
 
-def weight_map(network: UNet | NestedUNet) -> dict[str, Slot]:
+def weight_map(network: PublishedUNet | NestedUNet) -> dict[str, Slot]:
     """The Keras code's layer names, each with ``weight`` and ``bias``; weights as PyTorch lays them out.
 
     Level and place count from one there: ``conv12_1`` is the first convolution of node (0, 1).

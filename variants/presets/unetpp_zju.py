@@ -24,7 +24,7 @@ def build(
     """``UNet_2Plus`` of the repository."""
     check_deconv(is_deconv)
     return NestedUNet(in_channels, n_classes, channels=CHANNELS, norm="batch" if is_batchnorm else "none", act="relu",
-                      node_options={"norm": "none"}, up_options={"kernel_size": 4}, side_first=False,
+                      node_options={"norm": "none"}, up_options={"kernel_size": 4}, skip_first=False,
                       deep_supervision=True, output="mean" if is_ds else "last", head_act="sigmoid")
 
 

@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
 
     Over the contract of ``variants`` it returns the reconstruction from the posterior's mode or the nearest
     codes; where it is built for one ``part``, what that part makes: moments (N, 2 embed_dim, H / f, W / f),
-    or the image of a latent (N, embed_dim, H / f, W / f). It is told neither time nor context.
+    or the image of a latent (N, embed_dim, H / f, W / f). It takes neither time nor context.
     """
 
     def __init__(self, autoencoder: nn.Module, part: str, factor: int, tanh_out: bool):
@@ -147,7 +147,6 @@ def autoencoder(embed_dim, n_embed, *,
     network = (VQModel(**shared, num_vq_embeddings=n_embed, vq_embed_dim=embed_dim) if n_embed
                else AutoencoderKL(**shared))
     encoder, decoder = network.encoder, network.decoder
-
     # What the official constructor lets vary and diffusers' does not.
     if not n_embed and embed_dim != z_channels:
         network.quant_conv = nn.Conv2d(2 * z_channels, 2 * embed_dim, 1)

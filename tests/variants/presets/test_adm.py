@@ -68,7 +68,7 @@ def test_norms():
 
 @pytest.mark.parametrize("scale_shift, kind", [(True, "scale_shift"), (False, "add_before_norm")])
 def test_how_blocks_are_told(scale_shift, kind):
-    assert {block.told.kind for block in parts(build(use_scale_shift_norm=scale_shift), ResidualBlock)} == {kind}
+    assert {block.modulation.kind for block in parts(build(use_scale_shift_norm=scale_shift), ResidualBlock)} == {kind}
 
 
 @pytest.mark.parametrize("new, order", [(True, "split_first"), (False, "heads_first")])
@@ -104,8 +104,8 @@ def test_sinusoids_have_cosines_first_and_stop_short_of_the_last_frequency():
 
 def test_sides_are_concatenated_behind():
     skip = build().decoder[0].skip
-    x, side = torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1, 1)
-    assert skip(x, side).flatten().tolist() == [0, 0, 1]
+    x, emitted = torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1, 1)
+    assert skip(x, emitted).flatten().tolist() == [0, 0, 1]
 
 
 def test_what_starts_at_zero():

@@ -69,9 +69,9 @@ def test_sinusoids():
 @every_family
 def test_blocks_and_skips(family):
     network = build(family)
-    assert {m.told.kind for m in network.modules() if isinstance(m, ResidualBlock)} == {"add_before_norm"}
+    assert {m.modulation.kind for m in network.modules() if isinstance(m, ResidualBlock)} == {"add_before_norm"}
     assert {m.num_heads for m in network.modules() if isinstance(m, SelfAttention)} == {1}
-    assert not any(step.skip.side_first for step in network.decoder)
+    assert not any(step.skip.skip_first for step in network.decoder)
 
 
 @every_family
@@ -91,8 +91,8 @@ def test_time_bias_is_added_before_the_second_norm():
     block = ResidualBlock(32, 32, 4, "group32", time_conditioning="add_before_norm")
     with torch.no_grad():
         block.norm2 = nn.GroupNorm(1, 32)
-        block.told.project[1].weight.zero_()
+        block.modulation.project[1].weight.zero_()
         x, emb = torch.randn(2, 32, 4, 4), torch.randn(2, 4)
         before = block(x, emb)
-        block.told.project[1].bias += 3.0
+        block.modulation.project[1].bias += 3.0
         torch.testing.assert_close(block(x, emb), before, atol=1e-4, rtol=1e-4)

@@ -147,16 +147,16 @@ def test_cross_attention_sees_one_token_for_time_and_one_for_the_class():
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("told", [{}, {"time": True, "context_dim": 6}])      # attending to one token learns no q, k
-def test_every_block_keeps_to_the_contract_of_variants(block, told):
+@pytest.mark.parametrize("conditions", [{}, {"time": True, "context_dim": 6}])   # one token's q, k learn nothing
+def test_every_block_keeps_to_the_contract_of_variants(block, conditions):
     torch.manual_seed(0)
     network = variants.build("dit", in_channels=1, out_channels=2, image_size=(9, 14), width=8, depth=2,
-                             conditioning=block, **told)
+                             conditioning=block, **conditions)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    t = torch.tensor([3, 517]) if "time" in told else None
-    context = torch.randn(2, 3, 6) if "context_dim" in told else None
+    t = torch.tensor([3, 517]) if "time" in conditions else None
+    context = torch.randn(2, 3, 6) if "context_dim" in conditions else None
     y = network(torch.randn(2, 1, 9, 14), t, context)
     assert y.shape == (2, 2, 9, 14)
     y.square().mean().backward()

@@ -54,7 +54,7 @@ def test_norms():
 
 
 def test_sides_are_concatenated_behind():
-    assert not any(step.skip.side_first for step in build().decoder)
+    assert not any(step.skip.skip_first for step in build().decoder)
 
 
 @pytest.mark.parametrize("changes, heads, inner", [

@@ -85,20 +85,20 @@ def first(network, kind):
     return next(module for module in network.modules() if isinstance(module, kind))
 
 
-@pytest.mark.parametrize("name, side_first", [
+@pytest.mark.parametrize("name, skip_first", [
     ("unet_original_paper_valid", False), ("unet_original_caffe_release_phseg_v5", False), ("unet_mateuszbuda", False),
     ("unet_nikhilroxtomar", False), ("unet_zju", False), ("resunet_rishikksh20", False),
     ("resunet_nikhilroxtomar", False), ("unet_keras_official_unetpp_baseline", False), ("unet_leejunhyun", True),
     ("unet_milesial_3to1_bilinear", True), ("unet2d_ozan_fs4_deconv", True), ("unet_nested_repo_base32", True)])
-def test_order_of_concatenation(name, side_first):
+def test_order_of_concatenation(name, skip_first):
     skip = meta(name).decoder[1].skip
     joined = skip(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
-    assert joined[0, 0].any() == side_first
+    assert joined[0, 0].any() == skip_first
 
 
 def test_order_of_concatenation_in_nested_networks():
-    assert meta("unetpp_nested_ds0").side_first
-    assert not meta("unetpp_keras_official").side_first and not meta("unetpp_zju").side_first
+    assert meta("unetpp_nested_ds0").skip_first
+    assert not meta("unetpp_keras_official").skip_first and not meta("unetpp_zju").skip_first
 
 
 @pytest.mark.parametrize("name", ["unet_milesial_3to1_bilinear", "unet_nested_repo_base32", "unetpp_nested_ds0",
@@ -139,7 +139,8 @@ def test_valid_convolutions_need_room(depth, smallest):
 
 def test_caffes_dropout_is_carried_by_the_skip():
     network = meta("unet_original_caffe_release_phseg_v5")
-    drops = [[part.p for part in step.parts if isinstance(part, nn.Dropout)] for step in network.encoder if step.leaves]
+    drops = [[part.p for part in step.parts if isinstance(part, nn.Dropout)]
+             for step in network.encoder if step.emits_skip]
     assert drops == [[], [], [], [0.5]] and network.middle.parts[-1].p == 0.5
 
 

@@ -65,18 +65,18 @@ def test_norms_and_gelu_as_published():
 
 
 def test_long_skips_are_last_in_first_out():
-    """With the blocks as identities, the deepest decoder step takes what the last encoder step left."""
+    """With the blocks as identities, the deepest decoder step merges what the last encoder step emitted."""
     trunk = build().trunk
     assert isinstance(trunk, EncoderDecoder)
     for step in [*trunk.encoder, *trunk.decoder]:
         step.parts = torch.nn.ModuleList()
-    taken = []
+    merged = []
     for i, step in enumerate(trunk.encoder):
         step.register_forward_hook(lambda module, args, output, i=i: torch.full_like(output, i))
     for step in trunk.decoder:
-        step.skip.register_forward_pre_hook(lambda module, args: taken.append(args[1].unique().tolist()))
+        step.skip.register_forward_pre_hook(lambda module, args: merged.append(args[1].unique().tolist()))
     trunk(torch.zeros(1, 3, 64), None, None)
-    assert taken == [[1.0], [0.0]]
+    assert merged == [[1.0], [0.0]]
 
 
 def test_without_skip_the_second_half_hears_only_the_first():

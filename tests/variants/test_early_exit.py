@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import variants
-from variants.parts.exits import average_cost, class_confidence, exit_macs
+from variants.early_exit import average_cost, class_confidence, exit_macs
 
 
 def build(threshold=None, **options):
     torch.manual_seed(0)
-    return variants.build("plain", in_channels=1, out_channels=3, image_size=16, width=4, exits=(1, 2),
+    return variants.build("early_exit", in_channels=1, out_channels=3, image_size=16, width=4, exits=(1, 2),
                           channel_mult=(1, 2, 2, 4), exit_threshold=threshold, **options).eval()
 
 
@@ -135,4 +135,27 @@ def test_an_exit_changes_nothing_else():
 @pytest.mark.parametrize("exits", [(0,), (3,)])
 def test_exits_out_of_range(exits):
     with pytest.raises(ValueError, match=r"must be among the decoder's levels 1\.\.2"):
-        variants.build("plain", in_channels=1, out_channels=1, image_size=64, exits=exits)
+        variants.build("early_exit", in_channels=1, out_channels=1, image_size=64, exits=exits)
+
+
+@pytest.mark.parametrize("size, exits", [(64, 1), (8, 1), (4, 0), (2, 0)])
+def test_one_exit_unless_said_otherwise(size, exits):
+    network = variants.build("early_exit", in_channels=1, out_channels=1, image_size=size, width=8)
+    assert len(network.exits.heads) == exits
+    assert network(torch.zeros(1, 1, size, size)).shape == (1, 1, size, size)
+
+
+def test_each_training_image_has_one_exit_in_turn():
+    network = build().train()
+    x = images()
+    outputs = torch.stack(by_exit(network.eval(), x))                              # (exits, N, C, H, W)
+    y = network.train()(x)
+    close = torch.isclose(y, outputs, atol=1e-5).flatten(2).all(dim=2)             # (exits, N)
+    first = int(close[:, 0].nonzero()[0])
+    assert [int(column.nonzero()[0]) for column in close.T] == [(first + i) % 3 for i in range(len(x))]
+
+
+def test_on_the_meta_device_all_go_to_the_end():
+    """Costs are counted on paper, where no confidence is known: the whole way is."""
+    network = build(0.0).to("meta")
+    assert network(images().to("meta")).shape == (6, 3, 17, 22) and network.exits.left == [0, 0, 6]
