@@ -43,7 +43,7 @@ def test_is_frozen():
         spec().suite = "generation"
 
 
-@pytest.mark.parametrize("wrong", [dict(colour="red"), dict(train=dict(steps=0, batch_size=1, learning_rate=1)),
+@pytest.mark.parametrize("wrong", [dict(colour="red"), dict(train=dict(steps=-1, batch_size=1, learning_rate=1)),
                                    dict(train=dict(steps=1, batch_size=1, learning_rate=1, precision="fp8"))])
 def test_wrong_fields_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -158,7 +158,7 @@ def test_a_new_field_at_its_default_changes_no_id(table_with_new_fields):
 
 
 def test_a_field_that_is_missing_in_the_table_says_what_to_do():
-    (found,) = problems(NewTrain, default_tables()[1]["run"]["train"], "train")
+    (found,) = problems(NewTrain, default_tables()[2]["run"]["train"], "train")
     assert "train.foreach" in found and ADD in found
 
 
@@ -166,7 +166,7 @@ def test_a_changed_default_cannot_pass_unseen():
     class Changed(TrainSpec):
         max_grad_norm: float = Field(2.0, gt=0)
 
-    (found,) = problems(Changed, default_tables()[1]["run"]["train"], "train")
+    (found,) = problems(Changed, default_tables()[2]["run"]["train"], "train")
     assert "train.max_grad_norm is 2.0, and 1.0 in the table" in found and "SCHEMA" in found and "step" in found
 
 

@@ -214,8 +214,15 @@ class Adapted(nn.Module):
         return [found[key] for key in (fitting if several else fitting[:1])]
 
     def fit(self, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Bring an output (N, K, h, w) to the size of the padded image ``x``, and cut that to ``size``."""
+        """Enlarge an output (N, K, h, w) to the size of the padded image ``x``, and cut that to ``size``.
+
+        Raises ValueError for a size that is no whole fraction of the image's.
+        """
         if y.shape[2:] != x.shape[2:]:
+            factors = {whole / part for whole, part in zip(x.shape[2:], y.shape[2:], strict=True)}
+            if len(factors) > 1 or factors.pop() % 1:          # borders are lost, or it is no map of the image at all
+                raise ValueError(f"the network must return a tensor of shape (N, {self.out_channels}, {x.shape[2]}, "
+                                 f"{x.shape[3]}), not {tuple(y.shape)}")
             self.resized = f"{y.shape[2]} x {y.shape[3]}"
             y = F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=False)
         return y[..., :size[0], :size[1]]

@@ -38,7 +38,7 @@ def test_every_network_leaves_a_whole_record_and_the_same_again(suite, variant, 
         assert (width, height) == (16 * picture.columns, 16 * picture.rows)
     assert sum(t.numel() for t in load_file(folder / "model.safetensors").values()) > 0
 
-    monkeypatch.setattr(harness.run, "count", lambda *args: {})      # what it costs is known, and moves nothing
+    monkeypatch.setattr(harness.run, "count", lambda *args: ({}, []))      # what it costs is known, and moves nothing
     monkeypatch.setattr(costs, "training_speed", lambda *args: {})
     again = run(spec, data, "two").check()
     assert record.run_id != again.record.run_id
@@ -166,7 +166,7 @@ def test_a_network_that_breaks_the_contract_is_a_row(run, tiny_data, tiny_spec, 
         "    def forward(self, x, t=None, context=None):\n        return self.c(x)\n")
     spec = tiny_spec("segmentation", variant=f"{tmp_path}/mine.py:Half", options={})
     record = run(spec, tiny_data("segmentation")).record
-    assert record.status == "failed" and "shape (1, 2, 16, 16), not (1, 2, 14, 14)" in record.error
+    assert record.status == "failed" and "(N, 2, 16, 16), not (2, 2, 14, 14)" in record.error
 
 
 def test_batches_are_functions_of_seed_and_step(tiny_data, suite_batches):

@@ -66,7 +66,7 @@ def read_prediction(path: Path, shape: tuple[int, int], classes: int) -> np.ndar
 
     Raises InputError naming the file: unreadable, of another size, or with a value that is no class.
     """
-    values = _array(path) if path.suffix.lower() in ARRAYS else read_mask(path)[0]
+    values = _array(path) if path.suffix.lower() in ARRAYS else read_mask(path).values
     while values.ndim > 3 or values.ndim == 3 and values.shape[0] == 1:
         squeezed = values.squeeze(0) if values.shape[0] == 1 else values.squeeze(1) if values.shape[1] == 1 else None
         if squeezed is None:
