@@ -12,7 +12,7 @@ def warnings(facts: Mapping[str, Any]) -> list[str]:
     """What makes numbers on data of these ``facts`` (``Record.data``) mean less than they seem to, a line each."""
     found = [passed_over_words(facts.get("passed_over") or {}),
              *_duplicate_words(facts.get("duplicates") or {}, facts.get("splits") or {}),
-             _padded_words(facts), _few_words(facts)]
+             _padded_words(facts), _few_words(facts), *_evaluated_words(facts.get("evaluated") or {})]
     return [f"{line[0].upper()}{line[1:]}." for line in found if line]
 
 
@@ -41,6 +41,15 @@ def passed_over_words(counts: Mapping[str, int]) -> str:
 def _duplicate_words(duplicates: Mapping[str, Mapping[str, int]], splits: Mapping[str, int]) -> list[str]:
     return [f"{count} of {splits.get(split, count)} {split} images {'are' if count > 1 else 'is'} also in {other}: "
             "equal pixels" for split, others in duplicates.items() for other, count in others.items()]
+
+
+def _evaluated_words(evaluated: Mapping[str, Any]) -> list[str]:
+    missing = evaluated.get("missing")
+    if not missing:
+        return []
+    lacking = ", ".join(f"{tool} has none for {count}" for tool, count in missing.items())
+    return [f"only {evaluated['cases']} of {evaluated['of']} {evaluated['split']} images have a prediction of every "
+            f"tool: {lacking}"]
 
 
 def _padded_words(facts: Mapping[str, Any]) -> str:

@@ -70,15 +70,16 @@ def evaluate_predictions(data: Dataset, spec: DataSpec, folders: Mapping[str, Pa
                 run_id=run_spec.run_id(code=code, data=data.fingerprint), spec=run_spec.portable(), status="ok",
                 started=started, duration_s=round(time.perf_counter() - began, 3), code=code,
                 env=capture_environment("cpu"), metrics=outcome.metrics, pictures=pictures,
-                data={**data.describe(), "left_out_of_means": left_out_of(data), "evaluated": facts})
+                data={**data.describe(), **left_out_of(data), "evaluated": facts})
             write_files(folder, outcome)
             write_record(folder, record)
         records.append(record)
     return records
 
 
-def left_out_of(data: Dataset) -> str | None:
-    return None if data.background is None else data.class_names[data.background]
+def left_out_of(data: Dataset) -> dict[str, str]:
+    """Return the fact which class means over classes leave out."""
+    return {} if data.background is None else {"left_out_of_means": data.class_names[data.background]}
 
 
 def scored_by() -> str:

@@ -25,6 +25,7 @@ class DataFacts(TypedDict, total=False):
     padded_images: int
     few_samples: dict[str, int]
     left_out_of_means: str
+    evaluated: dict[str, object]
 
 
 class EnvironmentFacts(TypedDict, total=False):

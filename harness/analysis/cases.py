@@ -10,10 +10,14 @@ import pandas as pd
 from harness.analysis.comparison import Group
 from harness.analysis.comparison_tables import ARROWS
 from harness.analysis.table import Cell, Heading, Table
-from harness.formatting import decimals_of, fixed
+from harness.formatting import DASH, decimals_of, fixed, number
 from harness.run_files import read_rows
+from harness.stats.hypothesis_tests import holm
+from harness.stats.paired import PairedComparison, compare_paired
 
 MOST_ARMS = 8
+OVER_CASES = ("Intervals (bootstrap) and p (sign flips, Holm over the arms) are over test cases, paired: they hold for "
+              "these predictions on other cases, and say nothing of how far another seed would land.")
 MOST_RUNS = 128                                    # whose cases.csv are read for one comparison
 
 
@@ -65,29 +69,47 @@ def cases_table(cases: Cases) -> Table:
     """One row per arm: its hardest and its best case, and where it gains and loses most against the base."""
     base = next(iter(cases.values))
     sign = 1 if cases.direction == "higher" else -1
-    headings = (Heading("arm", words=True), Heading("cases better", f"than {base}"), Heading("median", "difference"),
+    # with several seeds the test is over these, in another table
+    over_cases = set(cases.seeds.values()) == {1}
+    tested = (Heading("mean", "difference"), Heading("95 % interval"), Heading("p", "Holm")) if over_cases else ()
+    headings = (Heading("arm", words=True), *tested,
+                Heading("cases better", f"than {base}"), Heading("median", "difference"),
                 Heading("most lost", "difference"), Heading("in", words=True), Heading("most gained", "difference"),
                 Heading("in", words=True), Heading("hardest", cases.label + ARROWS[cases.direction], edge=True),
                 Heading("in", words=True), Heading("easiest", cases.label), Heading("in", words=True))
     rows = []
     decimals = _decimals(cases)
+    by_case = {name: values.to_dict() for name, values in cases.values.items()} if over_cases else {}
+    paired = {name: compare_paired(by_case[base], values, direction=cases.direction, method="bootstrap")
+              for name, values in by_case.items() if name != base}
+    adjusted = dict(zip(paired, holm([found.test.p for found in paired.values()]), strict=True))
     for name, values in cases.values.items():
         gaps = (sign * (values - cases.values[base])).dropna()
         own = (sign * values).dropna()
         ends = [_end(own, 0, sign, decimals, False), _end(own, -1, sign, decimals, False)]
         if name == base:
             against = [Cell("–", math.nan)] * 4
-            first = [Cell("base", math.nan), Cell("–", math.nan)]
+            first = [*[Cell("–", math.nan)] * len(tested), Cell("base", math.nan), Cell("–", math.nan)]
         else:
-            first = [Cell(f"{int((gaps > 0).sum())} of {len(gaps)}", float((gaps > 0).mean())),
+            first = [*(_paired_cells(paired[name], adjusted[name], decimals) if over_cases else ()),
+                     Cell(f"{int((gaps > 0).sum())} of {len(gaps)}", float((gaps > 0).mean())),
                      Cell(fixed(float(gaps.median()), decimals, sign=True), float(gaps.median()))]
             against = [*_end(gaps, 0, 1, decimals, True), *_end(gaps, -1, 1, decimals, True)]
         rows.append((Cell(name), *first, *against, *ends[0], *ends[1]))
     counts = set(cases.seeds.values())
     over = f"{counts.pop()}" if len(counts) == 1 else f"{min(counts)}–{max(counts)}"
     notes = (f"A case's value: mean over the classes it has and over {over} seed{'s' * (over != '1')}. Positive "
-             "differences are better. With many cases the extremes are partly luck.",)
+             "differences are better. With many cases the extremes are partly luck.",
+             *([OVER_CASES] if over_cases else []))
     return Table("Case by case", headings, tuple(rows), notes)
+
+
+def _paired_cells(found: PairedComparison, p: float, decimals: int) -> list[Cell]:
+    """The mean difference over cases, its interval, and p."""
+    interval = found.interval
+    low, high = (fixed(end, decimals, sign=True) for end in (interval.low, interval.high))
+    return [Cell(fixed(interval.mean, decimals, sign=True), interval.mean),
+            Cell(f"[{low}, {high}]" if interval.exists else DASH, math.nan), Cell(number(p), p)]
 
 
 def _decimals(cases: Cases) -> int:

@@ -40,8 +40,10 @@ def evaluate(predictions: Sequence[str], console: Console, *, data: Path | None,
 
     Raises InputError for names, folders and predictions that do not fit.
     """
+    from harness.analysis.cases import cases_table, read_cases
     from harness.evaluation import evaluate_predictions
     from harness.reporting.report import write_report
+    from harness.reporting.table_files import print_table
     folders = parse_predictions(predictions)
     request = plan.Request(suite=SUITE, dataset=dataset, data=data, data_root=data_root, profile=profile)
     plan.check_names(request)
@@ -57,6 +59,11 @@ def evaluate(predictions: Sequence[str], console: Console, *, data: Path | None,
                          reopen=partial(plan.load_data, spec, SUITE, out / "cache"))
     report = write_report(out)
     report.print_to(console)
+    for cases in filter(None, map(read_cases, report.groups)):
+        table = cases_table(cases)
+        print_table(console, table)
+        for note in table.notes:
+            console.print(note, markup=False, highlight=False)
     return 2 if report.problems else 0
 
 

@@ -19,13 +19,19 @@ Facts = list[tuple[str, str]]                      # name, value
 def reproduce(group: Group) -> str:
     """The command line that makes these runs again, as far as the command line can say it."""
     first = group.runs[0].record.spec
-    words = ["python", "bench.py", "--suite", first.suite,
-             "--variants", ",".join(dict.fromkeys(run.record.spec.variant for run in group.runs))]
+    names = list(dict.fromkeys(run.record.spec.variant for run in group.runs))
+    evaluated = group.runs[0].record.data.get("evaluated")
+    words = ["python", "bench.py", "--suite", first.suite, "--variants", ",".join(names)]
+    if evaluated:
+        words = ["python", "bench.py", "evaluate", *(word for name in names for word in ("--predictions", f"{name}=DIR")),
+                 "--split", evaluated.get("split", "test")]
     if first.data.name == "folder":
         words += ["--data", first.data.root or "DIR"]
     else:
         words += ["--dataset", first.data.name]
         words += ["--data-root", first.data.root] if first.data.root else []
+    if evaluated:
+        return shlex.join(words)
     words += ["--seeds", str(max(len(arm.runs) for arm in group.arms))]
     words += ["--profile", first.profile] if first.profile else []
     return shlex.join([*words, "--device", first.device, "--precision", first.train.precision])
