@@ -23,7 +23,8 @@ def reproduce(group: Group) -> str:
     evaluated = group.runs[0].record.data.get("evaluated")
     words = ["python", "bench.py", "--suite", first.suite, "--variants", ",".join(names)]
     if evaluated:
-        words = ["python", "bench.py", "evaluate", *(word for name in names for word in ("--predictions", f"{name}=DIR")),
+        given = (word for name in names for word in ("--predictions", f"{name}=DIR"))
+        words = ["python", "bench.py", "evaluate", *given,
                  "--split", evaluated.get("split", "test")]
     if first.data.name == "folder":
         words += ["--data", first.data.root or "DIR"]

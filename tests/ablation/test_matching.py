@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def counted(name, suite, options, quantity):
 @functools.cache
 def counts(name, suite, options):
     arguments, inputs = CASES[suite]
-    return count(factory(name), {**arguments, **json.loads(options)}, inputs)
+    return count(partial(factory(name), **{**arguments, **json.loads(options)}), arguments["out_channels"], inputs)[0]
 
 
 def check(name, suite, quantity, base="plain"):
@@ -91,7 +92,8 @@ def test_own_options_stay_and_shared_width_is_replaced():
     target = measured(factory("plain"), arguments, inputs, "params")
     match = match_width(factory("plain"), {**arguments, "width": 40, "block": "residual"}, inputs, "params", target)
     assert match.within and len(match.options["channels"]) == 4
-    built = count(factory("plain"), {**arguments, "width": 40, "block": "residual", **match.options}, inputs)
+    build = partial(factory("plain"), **{**arguments, "width": 40, "block": "residual", **match.options})
+    built = count(build, arguments["out_channels"], inputs)[0]
     assert built["parameters"].value == match.value
 
 

@@ -68,6 +68,8 @@ def test_every_batch_size_sees_as_many_images_at_a_rate_in_proportion():
 
 
 def test_width_and_depth_trade_at_about_equal_cost():
+    from functools import partial
+
     from harness.datasets import registry
     from harness.identity import networks
     from harness.run import count
@@ -76,8 +78,8 @@ def test_width_and_depth_trade_at_about_equal_cost():
     for arm in planned("width_depth", "generation").arms:
         settings = generation.Settings(**arm.spec.settings)
         arguments = {**generation.network_arguments(data, settings), **arm.spec.options}
-        counted = count(networks.factory(arm.spec.variant), arguments,
-                        generation.example_inputs(data, settings, 1, "meta"))
+        counted, _ = count(partial(networks.factory(arm.spec.variant), **arguments), arguments["out_channels"],
+                           generation.example_inputs(data, settings, 1, "meta"))
         macs[arm.name] = counted["macs"].value
     assert macs["width 16, blocks 4"] == pytest.approx(macs["width 32, blocks 1"], rel=0.2)
     assert macs["width 16, blocks 1"] < 0.5 * macs["width 16, blocks 4"]
