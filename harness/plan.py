@@ -82,8 +82,9 @@ def read_profile(name: str, suite: str) -> SuiteProfile:
     """
     file = profile_file(name, suite)
     profile = file.validate(SuiteProfile, file.content[suite], at=(suite,))
-    if needs(suite) and not (profile.train.steps and profile.train.learning_rate):
-        raise file.error((suite, "train"), f"{suite} needs steps and a learning_rate above 0")
+    for field in ("steps", "learning_rate") if needs(suite) else ():       # a suite of no data trains nothing
+        if not getattr(profile.train, field):
+            raise file.error((suite, "train", field), f"{suite}.train.{field} must be above 0")
     return profile
 
 
