@@ -82,10 +82,16 @@ def read_profile(name: str, suite: str) -> SuiteProfile:
     """
     file = profile_file(name, suite)
     profile = file.validate(SuiteProfile, file.content[suite], at=(suite,))
-    for field in ("steps", "learning_rate") if needs(suite) else ():       # a suite of no data trains nothing
-        if not getattr(profile.train, field):
-            raise file.error((suite, "train", field), f"{suite}.train.{field} must be above 0")
+    field = missing_budget(suite, profile.train)
+    if field:
+        raise file.error((suite, "train", field), f"{suite}.train.{field} must be above 0")
     return profile
+
+
+def missing_budget(suite: str, train: TrainSpec) -> str | None:
+    """Name what a suite that trains must have above 0 and ``train`` has not; a suite of no data trains nothing."""
+    fields = ("steps", "learning_rate") if needs(suite) else ()
+    return next((field for field in fields if not getattr(train, field)), None)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -150,8 +150,8 @@ def test_trackers_are_checked_without_importing_them_or_torch():
 
 
 @pytest.fixture
-def planned(results, monkeypatch, tmp_path):
-    """A suite's and a study's plan without data and torch; every run of it "leaves" the same record."""
+def planned(results, tiny_data, monkeypatch, tmp_path):
+    """A suite's and a study's plan without runs; every run of it "leaves" the same record."""
     out, record = results()
     parts = write_study(tmp_path / "study", seeds=1, suites=("generation",), pictures=False).parts
 
@@ -161,10 +161,10 @@ def planned(results, monkeypatch, tmp_path):
         return [record]
 
     monkeypatch.setattr(extras, "find_spec", lambda name: SimpleNamespace(origin="installed"))
-    monkeypatch.setattr(plan, "load_data", lambda *asked: SimpleNamespace(name="digits"))
+    monkeypatch.setattr(plan, "load_data", lambda *asked: tiny_data("generation"))
     monkeypatch.setattr(plan, "make_plan", lambda *asked: [record.spec])
     monkeypatch.setattr(study_plan, "plan_suite", lambda *asked: SimpleNamespace(
-        suite="generation", data=None, parts=parts))
+        suite="generation", data=tiny_data("generation"), parts=parts))
     monkeypatch.setattr(execute, "execute", execute_nothing)
     monkeypatch.setattr(harness.cli, "show_report", lambda out, console: [])
     return out

@@ -32,6 +32,7 @@ from harness.plan import (
     data_spec,
     first_problem,
     load_data,
+    missing_budget,
     read_profile,
     same_seed,
 )
@@ -128,6 +129,9 @@ class ArmMaker:
             budget = TrainSpec(**train)
         except ValidationError as error:
             raise self.file.error((*place, self._key(change, error)), first_problem(error)) from None
+        field = missing_budget(self.base.suite, budget)
+        if field:
+            raise self.file.error((*place, f"train.{field}"), f"train.{field} must be above 0")
         return self.base.model_copy(update={"variant": variant, "options": content["options"],
                                             "settings": settings, "train": budget})
 

@@ -26,6 +26,7 @@ TIMES = ("t", "timestep", "timesteps", "time", "time_step", "time_steps")
 CONTEXTS = ("context", "encoder_hidden_states")
 LABELS = ("class_labels", "class_label", "y", "labels")
 OUTPUTS = ("out", "sample", "logits", "output", "pred", "prediction", "masks", "x")
+LARGEST_TRIAL = 512     # pixels; a larger image would take minutes and much memory, only to see whether it fits
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)          # of pixels to which sides are padded, in the order they are tried
 
 
@@ -60,8 +61,9 @@ def adapt(name: str, factory: Callable, arguments: Mapping[str, Any], inputs: Se
     Exception
         Whatever the network raises for an image of this size and of those that are larger.
     """
-    x, t, context = example(inputs)
-    size, first_problem, tried = tuple(x.shape[2:]), None, set()
+    real_size = tuple(inputs[0].shape[2:])
+    size, first_problem, tried = tuple(map(trial_side, real_size)), None, set()
+    x, t, context = example(inputs, size)
     forward = parameters_of(getattr(factory, "forward", None))
     takes_tokens = any(forward[tokens].default is Parameter.empty for tokens in CONTEXTS if tokens in forward)
     takes_labels = named(LABELS, forward) is not None and not takes_tokens
@@ -70,7 +72,8 @@ def adapt(name: str, factory: Callable, arguments: Mapping[str, Any], inputs: Se
         if padded in tried:
             continue
         tried.add(padded)
-        its = arguments if padded == size else {**arguments, "image_size": padded}
+        whole = tuple(-(-side // multiple) * multiple for side in real_size)
+        its = arguments if padded == size == real_size else {**arguments, "image_size": padded}
         given, assumed = keyword_arguments(name, factory, its, takes_labels)
         try:
             with torch.device("cpu"), torch.random.fork_rng(devices=()), contained():
@@ -86,6 +89,8 @@ def adapt(name: str, factory: Callable, arguments: Mapping[str, Any], inputs: Se
             continue
         if padded != size:
             said.append(f"images are padded to multiples of {multiple} pixels, and its output is cut back")
+        if whole != padded:
+            given, _ = keyword_arguments(name, factory, {**arguments, "image_size": whole}, takes_labels)
         how = {"call": call, "multiple": adapted.multiple, "out_channels": adapted.out_channels, "deep": adapted.deep}
         return Adaptation(partial(build, factory, given, how if adapted.changes else None), tuple(said))
     raise first_problem
@@ -97,12 +102,18 @@ def build(factory: Callable, given: Mapping[str, Any], how: Mapping[str, Any] | 
     return network if how is None else Adapted(network, **how)
 
 
-def example(inputs: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return two cases of random inputs on the CPU, of the shapes of ``inputs``."""
+def trial_side(side: int) -> int:
+    """Return the side in pixels of the images that a network is tried with: of a large one, as large a rest by every
+    multiple to which it may have to be padded."""
+    return side if side <= LARGEST_TRIAL else LARGEST_TRIAL // 2 + side % MULTIPLES[-1]
+
+
+def example(inputs: Sequence[Tensor | None], size: tuple[int, int]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return two cases of random inputs on the CPU, of the shapes of ``inputs``, but images of ``size``."""
     x, t, context = inputs if len(inputs) == 3 else (inputs[0], None, None)
     with torch.device("cpu"):
         draws = torch.Generator().manual_seed(0)
-        return (torch.randn(2, *x.shape[1:], generator=draws), None if t is None else torch.tensor([1, 500]),
+        return (torch.randn(2, x.shape[1], *size, generator=draws), None if t is None else torch.tensor([1, 500]),
                 None if context is None else torch.eye(context.shape[2])[:1].expand(2, *context.shape[1:]))
 
 

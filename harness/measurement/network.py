@@ -110,9 +110,9 @@ def subject(name: str, size: int | None = None, changes: Mapping[str, Any] | Non
     try:
         with networks.contained(), torch.device("meta"):
             if kind == "preset":
-                network = presets.families.load(described["family"]).build(**arguments)
-                inputs = preset_inputs(variant, network, arguments)
+                network = networks.require_module(presets.families.load(described["family"]).build(**arguments))
                 network = network.to("meta").eval()    # a table of constants may have been made on the CPU
+                inputs = preset_inputs(variant, network, arguments)
             else:
                 inputs = variant_inputs(**arguments)
                 adapted = building.adaptation(variant, arguments, inputs)

@@ -125,7 +125,7 @@ def test_auto_stops_once_all_is_decided(study, tmp_path, monkeypatch):
      ":[0-9]+: unknown option of plain: 'skp'; did you mean 'skip'"),
     ({"arms": {"concat": {}, "none": {"options.skip": "nnoe"}}}, ":[0-9]+: plain cannot be built so: unknown skip"),
     ({"arms": {"concat": {}, "none": {"settings.los": "ce"}}}, "unknown setting 'los'; did you mean 'loss'"),
-    ({"arms": {"concat": {}, "none": {"train.steps": 0}}}, ":[0-9]+: steps: Input should be greater than 0"),
+    ({"arms": {"concat": {}, "none": {"train.steps": 0}}}, ":[0-9]+: train.steps must be above 0"),
     ({"arms": {"concat": {}, "none": {"options.width": 4}}}, "'concat' and 'none' are the same run"),
     ({"suites": {"segmentation": {**STUDY["suites"]["segmentation"], "set": {"train.steps": -1}}}}, ":[0-9]+: train.s"),
 ])

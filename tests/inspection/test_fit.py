@@ -63,9 +63,9 @@ def test_the_batch_fits_and_one_more_does_not():
 
 def test_the_image_fits_and_the_next_does_not(halving):
     halving = halving()
-    assert fitting.sides(subject(halving), {}) == (2, 2)
+    assert fitting.sides(subject(halving), {}) == (1, 1)       # odd sides are padded
     batch, side, needs = fit(halving, 20 * 10 ** 6, batch=4, training=False)
-    assert batch == 4 and side % 2 == 0 and needs.total <= 20 * 10 ** 6
+    assert batch == 4 and needs.total <= 20 * 10 ** 6
     assert fitting.estimate(subject(halving, side + 2), 4, training=False).total > 20 * 10 ** 6
 
 
