@@ -7,6 +7,10 @@ import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:                                  # its errors are read, not made
+    from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -55,3 +59,10 @@ def is_disk_full(error: BaseException) -> bool:
     """Tell whether ``error`` comes from a disk or quota that is full, whatever library raised it."""
     known = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     return known or "No space left on device" in str(error)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return place and words of the first thing that pydantic found wrong."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])         # "" where fields do not fit each other
+    return ": ".join(filter(None, [place, problem["msg"].removeprefix("Value error, ")]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from harness import datasets, suites
-from harness.errors import InputError, unknown
+from harness.errors import InputError, first_problem, unknown
 from harness.identity import networks
 from harness.spec import DataSpec, Frozen, RunSpec, Seeds, TrainSpec, portable_variant
 from harness.yaml_file import YamlFile
@@ -94,12 +94,6 @@ def missing_budget(suite: str, train: TrainSpec) -> str | None:
     return next((field for field in fields if not getattr(train, field)), None)
 
 
-def first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])         # "" where fields do not fit each other
-    return ": ".join(filter(None, [place, problem["msg"].removeprefix("Value error, ")]))
-
-
 def check_names(request: Request) -> None:
     """Raise InputError for unknown names, without importing torch."""
     if request.suite not in suites.registry.names():
@@ -128,10 +122,7 @@ def check_names(request: Request) -> None:
 
 
 def check_importable(request: Request) -> None:
-    """Raise InputError for a network from elsewhere that cannot be imported, before data are prepared for it.
-
-    Imports it, and torch, where one was asked for.
-    """
+    """Raise InputError for a network from elsewhere that cannot be imported; imports it, and so torch."""
     files: dict[str, Path] = {}
     for variant in request.variants:
         name = networks.split_inline(variant)[0]

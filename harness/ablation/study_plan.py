@@ -22,7 +22,7 @@ from harness.ablation import matching
 from harness.ablation.manifest import Part, PlannedArm
 from harness.ablation.study import ArmDesign, Change, Matching, Study, SuitePart
 from harness.dataset import Dataset
-from harness.errors import InputError, one_line, unknown
+from harness.errors import InputError, first_problem, one_line, unknown
 from harness.identity import building, networks
 from harness.plan import (
     Request,
@@ -30,7 +30,6 @@ from harness.plan import (
     base_spec,
     check_names,
     data_spec,
-    first_problem,
     load_data,
     missing_budget,
     read_profile,
