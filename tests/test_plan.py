@@ -75,7 +75,7 @@ def test_what_a_suite_completes_and_accepts_is_its_own_affair(tmp_path):
     with pytest.raises(InputError, match="--inception-weights: there is no file"):
         check_names(request)
     (tmp_path / "w.pth").touch()
-    with pytest.raises(InputError, match="--inception-weights is for the generation suite, not for segmentation"):
+    with pytest.raises(InputError, match="--inception-weights .*generation.*segmentation"):
         check_names(Request(suite="segmentation", inception_weights=tmp_path / "w.pth"))
 
 
@@ -146,24 +146,24 @@ def test_any_suite_can_be_swept(tmp_path):
 
 
 @pytest.mark.parametrize("entry, words", [
-    ("settings.imag_size: [16]", "unknown entry 'settings.imag_size'; did you mean 'settings.image_size'?"),
-    ("train.batchsize: [1]", "did you mean 'train.batch_size'?"), ("image_size: [16]", "unknown entry 'image_size'"),
-    ("settings.repeats: [1]", "repeats: Input should be greater than or equal to 2"),
-    ("settings.repeats: []", "settings.repeats: List should have at least 1 item"),
-    ("settings.repeats: 3", "settings.repeats: Input should be a valid list"),
-    ("train.batch_size: [1, 2, 1]", "1 is given twice"), ("train.batch_size: [two]", "batch_size: Input should be")])
+    ("settings.imag_size: [16]", ("'settings.imag_size'", "'settings.image_size'")),
+    ("train.batchsize: [1]", ("'train.batchsize'", "'train.batch_size'")), ("image_size: [16]", ("'image_size'",)),
+    ("settings.repeats: [1]", ("repeats: ", "equal to 2")),
+    ("settings.repeats: []", ("settings.repeats: ", "at least 1")),
+    ("settings.repeats: 3", ("settings.repeats: ", "list")), ("train.batch_size: [1, 2, 1]", ("1 ", "twice")),
+    ("train.batch_size: [two]", ("batch_size: ", "integer"))])
 def test_a_sweep_that_does_not_fit_is_one_line_with_its_place(entry, words, tmp_path):
     content = SWEPT.replace("settings.image_size: [16, 32]", entry)
     with pytest.raises(InputError) as raised:
         planned(tmp_path, content)
     text = str(raised.value)
-    assert text.startswith(f"{tmp_path / 'mine.yaml'}:8: ") and words in text and "\n" not in text
+    assert text.startswith(f"{tmp_path / 'mine.yaml'}:8: ") and all(word in text for word in words) and "\n" not in text
 
 
 @pytest.mark.parametrize("asked", [{"precision": "fp16"}, {}])
 def test_half_precision_with_five_bits_of_exponent_needs_a_gpu(asked, tmp_path):
     content = SWEPT if asked else SWEPT.replace("[fp32, bf16]", "[fp32, fp16]")
-    with pytest.raises(InputError, match="^precision fp16 needs a GPU; use fp32 or bf16 on a CPU$"):
+    with pytest.raises(InputError, match="fp16 .*GPU.* fp32 or bf16"):
         planned(tmp_path, content, **asked)
 
 
@@ -176,8 +176,7 @@ def test_a_data_set_serves_every_suite_whose_fields_it_holds():
     for dataset, suite in (("digits", "generation"), ("digits", "efficiency"), ("cells", "generation"),
                            ("cells", "segmentation"), ("noise", "generation")):
         check_names(Request(suite=suite, dataset=dataset))
-    with pytest.raises(InputError, match="data set 'digits' has no masks, which segmentation needs; these have: cells, "
-                                         "digit_scenes, folder$"):
+    with pytest.raises(InputError, match="'digits' .*masks.*segmentation.*cells, digit_scenes, folder$"):
         check_names(Request(suite="segmentation", dataset="digits"))
-    with pytest.raises(InputError, match="'digits': load.. got an unexpected keyword argument 'colour'"):
+    with pytest.raises(InputError, match="'digits': .*'colour'"):
         load_data(DataSpec(name="digits", options={"colour": 1}), "generation")

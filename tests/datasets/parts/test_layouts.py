@@ -60,11 +60,11 @@ def test_split_folders_of_classes_and_of_loose_images(tmp_path):
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda root: shutil.rmtree(root / "test"), "has the folders train, val, but none for test; all of"),
-    (lambda root: shutil.copytree(root / "val", root / "valid"), "val and .*valid are both for validation; which"),
-    (lambda root: shutil.copytree(root / "val" / "images", root / "images"), "images lies beside the folders train"),
-    (lambda root: (root / "split.csv").write_text("stem,split\n"), "both split.csv and the folders train, val, test"),
-    (lambda root: shutil.rmtree(root / "val" / "masks"), "val has no folder 'masks'; expected .*val/images and")])
+    (lambda root: shutil.rmtree(root / "test"), " train, val, .*none for test"),
+    (lambda root: shutil.copytree(root / "val", root / "valid"), "val and .*valid .*both for validation"),
+    (lambda root: shutil.copytree(root / "val" / "images", root / "images"), "images .*beside .*train"),
+    (lambda root: (root / "split.csv").write_text("stem,split\n"), "split.csv .*train, val, test"),
+    (lambda root: shutil.rmtree(root / "val" / "masks"), "val .*no folder 'masks'.*val/images")])
 def test_split_folders_that_do_not_fit(change, words, pairs):
     root = parted(pairs, ("train", "val", "test"))
     change(root)
